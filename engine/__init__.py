@@ -1,0 +1,1 @@
+"""Trains: MLX, files and the operating system. Knows nothing of any screen."""

@@ -1,0 +1,81 @@
+"""The exceptions that the engine raises on purpose.
+
+* LoraTuiError              what happened, and what to do next
+  + InputError              something the person gave is not right (exit code 2)
+    - ConfigError           settings: unknown names, wrong types, impossible values
+    - DataError             rows: a file and, where there is one, a line
+    - ModelError            the model's folder or name
+  + RunError                the run could not go on (exit code 1)
+    - CheckpointError       a checkpoint could not be written or is damaged
+    - RunBusyError          another process is training this run
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class LoraTuiError(Exception):
+    """Something a person can act on: what happened, and a hint of what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class InputError(LoraTuiError):
+    """What the person gave cannot be used as it is."""
+
+
+class ConfigError(InputError):
+    """One or more settings are wrong; every problem is listed."""
+
+    def __init__(self, problems: Iterable[str], source: str = "", hint: str = "") -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        where = f" in {source}" if source else ""
+        head = f"{count} problem{'s' if count != 1 else ''}{where}:"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]), hint)
+
+
+class DataError(InputError):
+    """A data file or row cannot be used."""
+
+    def __init__(
+        self, message: str, path: Path | None = None, line: int | None = None, hint: str = ""
+    ) -> None:
+        where = f"{path}{f', line {line}' if line else ''}: " if path else ""
+        super().__init__(f"{where}{message}", hint)
+        self.path = path
+        self.line = line
+
+
+class ModelError(InputError):
+    """The model cannot be found, or is not one that can be trained."""
+
+
+class RunError(LoraTuiError):
+    """The run could not start or go on."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint could not be written, or what is on disk is damaged."""
+
+
+class RunBusyError(RunError):
+    """Another process is training this run."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the known name nearest to a wrong one, or nothing."""
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,325 @@
+"""What a run says of itself: frozen facts, the only language between engine and everything else.
+
+Sizes are bytes, times are seconds, ``time`` is seconds since the epoch. In JSON an event is one flat
+object with its kind under ``event``; a number that is not finite is written as ``null`` and comes
+back as NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+Pressure = Literal["green", "yellow", "red"]
+CheckpointReason = Literal[
+    "scheduled", "requested", "best", "pressure", "pause", "stop", "signal", "final"
+]
+GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reload"]
+EndStatus = Literal["completed", "stopped", "aborted", "failed"]
+Stage = Literal["libraries", "model", "data", "plan", "check", "evaluate", "sample"]
+StepMethod = Literal["layers", "whole-graph"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """MLX's own counters and the process's footprint, in bytes."""
+
+    active: int = 0
+    """Arrays that are alive."""
+    peak: int = 0
+    """The most that was alive at once during this step."""
+    cache: int = 0
+    """Freed buffers that MLX keeps for reuse."""
+    footprint: int | None = None
+    """What the operating system charges this process with; None where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Where a run's memory is expected to go, by component, in bytes."""
+
+    base: int = 0
+    adapters: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    activations: int = 0
+    tail: int = 0
+    data: int = 0
+    other: int = 0
+
+    @property
+    def peak(self) -> int:
+        """The sum: what MLX's peak counter should show."""
+        return sum(getattr(self, f.name) for f in fields(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Anything that happened in a run."""
+
+    kind: ClassVar[str] = ""
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """Work besides training began or moved on: loading, evaluating, sampling."""
+
+    kind: ClassVar[str] = "progress"
+    stage: Stage
+    message: str
+    done: int = 0
+    total: int = 0
+    """0 when the amount of work is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(Event):
+    """The run is ready for its first step; what it will do is known."""
+
+    kind: ClassVar[str] = "started"
+    name: str
+    run_dir: str
+    model: str
+    data: str
+    iterations: int
+    updates: int
+    epochs: float
+    """Passes over the training rows that the iterations amount to."""
+    tokens: int
+    """Positions that will be trained on (padding and masked prompts not counted)."""
+    train_rows: int
+    valid_rows: int
+    batch_size: int
+    grad_accumulation_steps: int
+    micro_batch: int
+    """Rows evaluated at once inside a step."""
+    widths: tuple[int, ...]
+    """The widths in tokens that batches are padded to."""
+    trainable_parameters: int
+    total_parameters: int
+    step: StepMethod
+    step_reason: str
+    """Why the step is evaluated so."""
+    device: str
+    budget: int
+    """Bytes that the run may use."""
+    plan: MemoryPlan
+    iteration: int = 0
+    """The last iteration already done: 0 for a fresh run."""
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step(Event):
+    """One iteration was trained."""
+
+    kind: ClassVar[str] = "step"
+    iteration: int
+    loss: float
+    """Mean cross entropy in nats per trained token of this batch; NaN when not finite."""
+    learning_rate: float
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    iterations_per_second: float
+    trained_tokens: int
+    memory: Memory
+    eta_seconds: float | None
+    gradient_norm: float | None = None
+    """Norm of the accumulated gradient at an update; None between updates."""
+    updates: int = 0
+    """Optimiser updates made so far."""
+    width: int = 0
+    """Tokens a row was padded to."""
+    micro_batch: int = 0
+    epoch: float = 0.0
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated(Event):
+    """The validation rows were measured."""
+
+    kind: ClassVar[str] = "evaluated"
+    iteration: int
+    val_loss: float
+    best: bool
+    """Whether this is the lowest validation loss of the run so far."""
+    seconds: float
+    tokens: int
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSaved(Event):
+    """The adapters are on disk, durable."""
+
+    kind: ClassVar[str] = "checkpoint"
+    iteration: int
+    path: str
+    reason: CheckpointReason
+    seconds: float
+    bytes: int = 0
+    val_loss: float | None = None
+    """The newest validation loss when it was saved; None before the first evaluation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host(Event):
+    """How the machine is. None where a figure cannot be read."""
+
+    kind: ClassVar[str] = "host"
+    pressure: Pressure | None
+    swap_used: int | None = None
+    swap_growth: int | None = None
+    """Since the run started."""
+    thermal: str | None = None
+    on_battery: bool | None = None
+    to_yellow: float | None = None
+    """Share of the way still left to yellow: 1 far, 0 there."""
+    available: int | None = None
+    memory_total: int | None = None
+    footprint: int | None = None
+    disk_free: int | None = None
+    battery_percent: float | None = None
+    swap_out_bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard(Event):
+    """The guard did something on its own."""
+
+    kind: ClassVar[str] = "guard"
+    action: GuardAction
+    why: str
+    iteration: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """Training stands still after this iteration."""
+
+    kind: ClassVar[str] = "paused"
+    iteration: int
+    reason: str = "asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """Training goes on."""
+
+    kind: ClassVar[str] = "resumed"
+    iteration: int
+    paused_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled(Event):
+    """The model answered a fixed prompt."""
+
+    kind: ClassVar[str] = "sampled"
+    iteration: int
+    prompt: str
+    text: str
+    base: bool = False
+    """Whether the base model answered, without the adapter."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something the person should know, which stopped nothing."""
+
+    kind: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Event):
+    """The run is over. Nothing follows."""
+
+    kind: ClassVar[str] = "ended"
+    status: EndStatus
+    iteration: int
+    reason: str
+    exit_code: int = 0
+    hint: str = ""
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.kind: kind
+    for kind in (
+        Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
+        Paused, Resumed, Sampled, Warned, Ended,
+    )
+}  # fmt: skip
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """Return an event as plain JSON values, its kind first."""
+    return {"event": event.kind, **_plain_fields(event)}
+
+
+def to_json(event: Event) -> str:
+    """Return an event as one line of JSON, without the line's end."""
+    return json.dumps(to_dict(event), ensure_ascii=False, allow_nan=False)
+
+
+def from_dict(values: dict[str, Any]) -> Event | None:
+    """Build an event from its plain form; None for a kind that this version does not know.
+
+    Fields that this version does not know are left out, so that a newer run can still be read.
+
+    Raises:
+        TypeError: when a field that has no default is missing.
+    """
+    kind = KINDS.get(values.get("event", ""))
+    return None if kind is None else _build(kind, values)
+
+
+def _plain_fields(value: Any) -> dict[str, Any]:
+    return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value):
+        return _plain_fields(value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in typing.cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in typing.cast("list[Any]", value)]
+    return value
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _build(kind: type, values: dict[str, Any]) -> Any:
+    hints = _field_types(kind)
+    return kind(
+        **{f.name: _typed(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values}
+    )
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    if value is None:
+        return math.nan if hint is float else None
+    if isinstance(hint, types.UnionType):
+        return value
+    if is_dataclass(hint):
+        return _build(typing.cast("type", hint), value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    return float(value) if hint is float else value

@@ -1,0 +1,227 @@
+"""Folds a run's events into ``RunView``, the state that any front end draws.
+
+The same fold serves a run in this process, one in another process and one that ended last week.
+Histories are columns of plain numbers, so that a million steps stay small and quick to draw.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from engine import events as ev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Status = Literal["loading", "training", "paused", "completed", "stopped", "aborted", "failed"]
+
+TRACE_SAMPLES = 3600
+"""One hour of host samples at 1 Hz."""
+LOG_LINES = 5000
+RECENT_STEPS = 50
+"""Steps that the current rates are averaged over."""
+
+
+@dataclass(slots=True)
+class StepHistory:
+    """One column per figure, one entry per iteration."""
+
+    iteration: array[int] = field(default_factory=lambda: array("q"))
+    loss: array[float] = field(default_factory=lambda: array("d"))
+    learning_rate: array[float] = field(default_factory=lambda: array("d"))
+    gradient_norm: array[float] = field(default_factory=lambda: array("d"))
+    """NaN between updates."""
+    tokens: array[int] = field(default_factory=lambda: array("q"))
+    """Trained tokens since the start of the run."""
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    """Training time of this iteration."""
+    time: array[float] = field(default_factory=lambda: array("d"))
+
+    def __len__(self) -> int:
+        return len(self.iteration)
+
+    def append(self, step: ev.Step) -> None:
+        """Add one iteration."""
+        norm = step.gradient_norm
+        self.iteration.append(step.iteration)
+        self.loss.append(step.loss)
+        self.learning_rate.append(step.learning_rate)
+        self.gradient_norm.append(math.nan if norm is None else norm)
+        self.tokens.append(step.trained_tokens)
+        self.seconds.append(step.seconds)
+        self.time.append(step.time)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One event in words."""
+
+    time: float
+    kind: str
+    text: str
+
+
+@dataclass(slots=True)
+class RunView:
+    """Everything that a screen shows of one run."""
+
+    status: Status = "loading"
+    activity: str = ""
+    """What goes on besides training ("evaluating"), or nothing."""
+    started: ev.Started | None = None
+    ended: ev.Ended | None = None
+    steps: StepHistory = field(default_factory=StepHistory)
+    last_step: ev.Step | None = None
+    average_loss: float = math.nan
+    """Exponential moving average of the training loss, corrected for its start."""
+    evaluations: list[ev.Evaluated] = field(default_factory=list[ev.Evaluated])
+    best: ev.Evaluated | None = None
+    checkpoints: list[ev.CheckpointSaved] = field(default_factory=list[ev.CheckpointSaved])
+    guard_actions: list[ev.Guard] = field(default_factory=list[ev.Guard])
+    samples: list[ev.Sampled] = field(default_factory=list[ev.Sampled])
+    host: ev.Host | None = None
+    host_trace: deque[ev.Host] = field(default_factory=lambda: deque(maxlen=TRACE_SAMPLES))
+    memory: ev.Memory = field(default_factory=ev.Memory)
+    peak_bytes: int = 0
+    """The highest of MLX's peaks over the whole run."""
+    log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    skipped_batches: int = 0
+    paused_seconds: float = 0.0
+    first_step_time: float | None = None
+    version: int = 0
+    """Grows with every event, so that a screen knows when to draw again."""
+    _average: float = 0.0
+    _average_weight: float = 0.0
+
+    @property
+    def iteration(self) -> int:
+        """The last iteration done."""
+        if self.last_step is not None:
+            return self.last_step.iteration
+        return self.started.iteration if self.started else 0
+
+    @property
+    def progress(self) -> float:
+        """Share of the iterations that are done, 0 to 1."""
+        return self.iteration / self.started.iterations if self.started else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.ended is not None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Trained tokens per second of training over the last steps; 0 before two steps."""
+        count = min(len(self.steps), RECENT_STEPS)
+        if count < 2:
+            return 0.0
+        seconds = sum(self.steps.seconds[-count + 1 :])
+        return (self.steps.tokens[-1] - self.steps.tokens[-count]) / seconds if seconds else 0.0
+
+    @property
+    def iterations_per_second(self) -> float:
+        """Iterations per second of training over the last steps; 0 before the first."""
+        recent = self.steps.seconds[-RECENT_STEPS:]
+        seconds = sum(recent)
+        return len(recent) / seconds if seconds else 0.0
+
+    def apply_all(self, events: Iterable[ev.Event]) -> None:
+        """Fold several events, oldest first."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: ev.Event) -> None:
+        """Fold one event into the state."""
+        self.version += 1
+        match event:
+            case ev.Step():
+                self._apply_step(event)
+                return
+            case ev.Host():
+                self.host = event
+                self.host_trace.append(event)
+                return
+            case ev.Progress():
+                self.activity = event.message
+            case ev.Started():
+                self._apply_started(event)
+            case ev.Evaluated():
+                self._apply_evaluated(event)
+            case ev.CheckpointSaved():
+                self.checkpoints.append(event)
+            case ev.Guard():
+                self.guard_actions.append(event)
+                self.skipped_batches += event.action == "skip_batch"
+            case ev.Paused():
+                self.status, self.activity = "paused", ""
+            case ev.Resumed():
+                self.status = "training"
+                self.paused_seconds += event.paused_seconds
+            case ev.Sampled():
+                self.samples.append(event)
+                self.activity = ""
+            case ev.Ended():
+                self.ended, self.status, self.activity = event, event.status, ""
+            case _:
+                pass
+        if text := in_words(event):
+            self.log.append(LogLine(event.time, event.kind, text))
+
+    def _apply_started(self, event: ev.Started) -> None:
+        self.started = event
+        self.ended = None
+        self.status, self.activity = "training", ""
+
+    def _apply_evaluated(self, event: ev.Evaluated) -> None:
+        self.evaluations.append(event)
+        self.activity = ""
+        if event.best:
+            self.best = event
+
+    def _apply_step(self, step: ev.Step) -> None:
+        self.last_step = step
+        self.activity = ""
+        self.steps.append(step)
+        self.memory = step.memory
+        self.peak_bytes = max(self.peak_bytes, step.memory.peak)
+        if self.first_step_time is None:
+            self.first_step_time = step.time - step.seconds
+        if math.isfinite(step.loss):
+            self._average = 0.98 * self._average + 0.02 * step.loss
+            self._average_weight = 0.98 * self._average_weight + 0.02
+            self.average_loss = self._average / self._average_weight
+
+
+def in_words(event: ev.Event) -> str:
+    """Say what an event means in one line for a person; nothing for steps and host samples."""
+    match event:
+        case ev.Progress(message=message) | ev.Warned(message=message):
+            return message
+        case ev.Started():
+            return (
+                f"Training {event.name}: {event.iterations:,} iterations, "
+                f"{event.trainable_parameters:,} trainable parameters, {event.step_reason}"
+            )
+        case ev.Evaluated():
+            best = ", the best so far" if event.best else ""
+            return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
+        case ev.CheckpointSaved():
+            return f"Saved at {event.iteration:,} ({event.reason})"
+        case ev.Guard():
+            return f"Guard: {event.action.replace('_', ' ')}: {event.why}"
+        case ev.Paused():
+            return f"Paused at {event.iteration:,} ({event.reason})"
+        case ev.Resumed():
+            return f"Resumed at {event.iteration:,} after {event.paused_seconds:.0f} s"
+        case ev.Sampled():
+            who = "base" if event.base else "adapter"
+            return f"Sample ({who}) at {event.iteration:,}: {event.text}"
+        case ev.Ended():
+            return f"{event.status.capitalize()} at {event.iteration:,}: {event.reason}"
+        case _:
+            return ""

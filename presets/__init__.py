@@ -1,0 +1,1 @@
+"""Ready configurations, and the demo's model and data."""
