@@ -1,0 +1,287 @@
+"""A run's settings: mlx-lm's own YAML keys and defaults, and ours under names of their own.
+
+A file written for ``mlx_lm.lora -c`` is read unchanged. Every problem of a file is reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError, did_you_mean
+
+Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
+
+
+class Section(BaseModel):
+    """Settings are frozen, and a key that nobody reads is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class LoraParameters(Section):
+    """The shape of the adapters."""
+
+    rank: int = Field(8, ge=1)
+    scale: float
+    """Factor of the low-rank update, used directly (PEFT's alpha is scale × rank)."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    keys: list[str] | None = None
+    """Names of the modules to adapt inside a layer; None means every linear module."""
+
+
+class Schedule(Section):
+    """A learning-rate schedule as ``mlx_lm.tuner.utils.build_schedule`` takes it."""
+
+    name: Literal["cosine_decay", "exponential_decay", "linear_schedule", "step_decay"]
+    arguments: list[float]
+    warmup: int = Field(0, ge=0)
+    """Optimiser updates."""
+    warmup_init: float = Field(0.0, ge=0)
+
+
+class RunConfig(Section):
+    """Every setting of a run. The first block is mlx-lm's, the second ours."""
+
+    model: str = "Qwen/Qwen3-0.6b"
+    """A folder, or a name on the Hugging Face hub."""
+    data: str = "mlx-community/WikiSQL"
+    """A folder with train, valid and test.jsonl, or a data set's name on the hub."""
+    train: bool = True
+    fine_tune_type: Literal["lora", "dora", "full"] = "lora"
+    optimizer: Optimizer = "adam"
+    optimizer_config: dict[Optimizer, dict[str, Any]] = Field(
+        default_factory=dict[Optimizer, dict[str, Any]]
+    )
+    seed: int = Field(0, ge=0)
+    num_layers: int = Field(16, ge=-1)
+    """Layers to train, counted from the last; -1 means all."""
+    batch_size: int = Field(4, ge=1)
+    iters: int = Field(1000, ge=1)
+    val_batches: int = Field(25, ge=-1)
+    """-1 means all validation rows, 0 no evaluation."""
+    learning_rate: float = Field(1e-5, ge=0)
+    steps_per_report: int = Field(10, ge=1)
+    """Iterations between lines of ``--plain``; the dashboard and the journal have every one."""
+    steps_per_eval: int = Field(200, ge=1)
+    resume_adapter_file: str | None = None
+    """Adapter weights to begin with. Not a resume: optimiser and position start afresh."""
+    adapter_path: str | None = None
+    """A folder that also gets the newest adapters; the run keeps its own in any case."""
+    save_every: int = Field(100, ge=1)
+    test: bool = False
+    test_batches: int = Field(500, ge=-1)
+    max_seq_length: int = Field(2048, ge=8)
+    """Tokens; longer rows are cut."""
+    config: str | None = None
+    grad_checkpoint: bool = False
+    """Has no effect: a step here never holds more than a layer's activations at a time."""
+    grad_accumulation_steps: int = Field(1, ge=1)
+    clear_cache_threshold: int | str = 0
+    lr_schedule: Schedule | None = None
+    lora_parameters: LoraParameters = LoraParameters(rank=8, dropout=0.0, scale=20.0)
+    mask_prompt: bool = False
+    """Train on the assistant's turns only (all of them)."""
+    report_to: str | None = None
+    project_name: str | None = None
+    trust_remote_code: bool = False
+    prompt_feature: str = "prompt"
+    completion_feature: str = "completion"
+    text_feature: str = "text"
+    chat_feature: str = "messages"
+
+    name: str | None = None
+    """What the run is called; None makes a name from model and data."""
+    memory_budget_bytes: int | None = Field(None, ge=100_000_000)
+    """What the run may use; None leaves it to the machine."""
+    micro_batch_size: int | None = Field(None, ge=1)
+    """Rows evaluated at once inside a step; None chooses from the budget."""
+    step: Literal["auto", "layers", "whole-graph"] = "auto"
+    tail_chunk: int = Field(256, ge=8)
+    """Positions whose logits exist at once."""
+    attention: Literal["auto", "fused", "chunked"] = "auto"
+    """chunked bounds the score matrix; auto is fused where the device has a fused backward pass."""
+    max_grad_norm: float | None = Field(None, gt=0)
+    """Clip the gradient's norm to this; None means no clipping, as in mlx-lm."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Type of the frozen weights; auto keeps the model's own, and is float32 on a CPU."""
+    sample_prompts: list[str] = Field(default_factory=list[str])
+    """Answered by the base model once, and by the adapter at every evaluation."""
+    sample_max_tokens: int = Field(64, ge=1, le=1024)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-5`` as a string; here, as in mlx-lm, it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML as mlx-lm does.
+
+    Raises:
+        yaml.YAMLError: when it is not YAML.
+    """
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the program."""
+    files = resources.files("presets").iterdir()
+    return sorted(Path(f.name).stem for f in files if f.name.endswith(".yaml"))
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of a preset."""
+    return Path(str(resources.files("presets"))) / f"{name}.yaml"
+
+
+def preset_summary(name: str) -> str:
+    """Return a preset's first comment line, which says what it is for."""
+    first = preset_path(name).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
+
+
+def load_config(source: str, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """Read a preset by name or a YAML file by path, with some settings replaced.
+
+    Args:
+        source: a preset's name, or the path of a YAML file.
+        overrides: settings by key; a dotted key reaches inside a section.
+
+    Raises:
+        ConfigError: listing every problem found.
+    """
+    path, is_preset = _find(source)
+    values = _read(path)
+    if is_preset:
+        _anchor(values, path.parent)
+    for key, value in (overrides or {}).items():
+        _put(values, key, value)
+    return validate(values, source if is_preset else str(path))
+
+
+def validate(values: dict[str, Any], source: str = "") -> RunConfig:
+    """Check settings by key and return them typed.
+
+    Raises:
+        ConfigError: listing every problem found.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        return RunConfig.model_validate(given)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(
+            problems, source, "Correct these settings, or give others with --set key=value."
+        ) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``key=value`` and read the value as YAML.
+
+    Raises:
+        ConfigError: when there is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError([f"--set {text}: write it as key=value"])
+    try:
+        return key.strip(), parse_yaml(value)
+    except yaml.YAMLError:
+        raise ConfigError([f"--set {text}: the value is not valid YAML"]) from None
+
+
+def dump(config: RunConfig) -> str:
+    """Return the settings as YAML that both this program and mlx-lm read."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _find(source: str) -> tuple[Path, bool]:
+    path = Path(source).expanduser()
+    looks_like_file = path.suffix in {".yaml", ".yml"} or "/" in source
+    if not looks_like_file and source in preset_names():
+        return preset_path(source), True
+    if path.is_file():
+        return path, False
+    if looks_like_file or path.exists():
+        what = "is a folder, not a YAML file" if path.is_dir() else "does not exist"
+        raise ConfigError([f"{source} {what}"], hint="Give a preset's name or a YAML file.")
+    known = preset_names()
+    raise ConfigError(
+        [f"there is no preset '{source}'.{did_you_mean(source, known)}"],
+        hint=f"Presets: {', '.join(known)}. Or give the path of a YAML file.",
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError([f"line {line} is not valid YAML: {error.problem}"], str(path)) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([f"it cannot be read: {error}"], str(path)) from None
+    if not isinstance(values, dict):
+        raise ConfigError(["it holds no settings (expected 'key: value' lines)"], str(path))
+    return {str(key): value for key, value in cast("dict[Any, Any]", values).items()}
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Point a preset's own model and data at the files that come with it."""
+    for key in ("model", "data"):
+        value = values.get(key)
+        if isinstance(value, str) and (folder / value).exists():
+            values[key] = str(folder / value)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.get(section)
+        values[section] = dict(cast("dict[str, Any]", inner)) if isinstance(inner, dict) else {}
+        values = values[section]
+    values[last] = value
+
+
+def _explain(problem: Any) -> str:
+    """Turn one of pydantic's problems into a sentence for a person."""
+    location = [str(part) for part in problem["loc"] if part not in {"int", "str"}]
+    key, value = ".".join(location), problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            owner: type[BaseModel] = {
+                "lora_parameters": LoraParameters,
+                "lr_schedule": Schedule,
+            }.get(location[0] if len(location) > 1 else "", RunConfig)
+            hint = did_you_mean(location[-1], owner.model_fields)
+            if location[-1] == "alpha":
+                hint = " mlx-lm uses 'scale' directly: scale = alpha / rank."
+            return f"{key}: unknown setting.{hint}"
+        case "missing" if location[-1] == "scale":
+            alpha = " (alpha is not used: scale = alpha / rank)" if "alpha" in value else ""
+            return f"{key}: missing; it is the factor of the low-rank update, e.g. 20.0{alpha}"
+        case "missing":
+            return f"{key}: missing"
+        case "literal_error":
+            known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+            return f"{key}: {value!r} is not one of {', '.join(known)}.{did_you_mean(str(value), known)}"
+        case _:
+            text = problem["msg"].replace("Input should be", "should be")
+            text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
+            text = text.replace("a valid number, unable to parse string as a number", "a number")
+            return f"{key}: {text[:1].lower()}{text[1:]}, not {value!r}"
