@@ -48,9 +48,11 @@ class Library:
         except OSError:
             self._library = None
 
-    def function(self, name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
+    def function(
+        self, name: str, result: type | None, *arguments: type
+    ) -> Callable[..., Any] | None:
         """Return a function with its C types set, or None where the library lacks it."""
-        found = getattr(self._library, name, None)
+        found: Any = getattr(self._library, name, None)
         if found is not None:
             found.restype, found.argtypes = result, arguments
         return found
@@ -75,7 +77,7 @@ class VmStatistics:
 
     @property
     def uncompressed(self) -> int:
-        """xnu's AVAILABLE_NON_COMPRESSED_MEMORY: all that is neither wired nor compressed."""
+        """All that is neither wired nor compressed: xnu's AVAILABLE_NON_COMPRESSED_MEMORY."""
         return self.free + self.active + self.inactive
 
 

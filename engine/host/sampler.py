@@ -44,9 +44,7 @@ def system_clocks() -> Clocks:
 
 
 def _clocks(elapsed: int, awake: int) -> Clocks:
-    return Clocks(
-        time.time, lambda: time.clock_gettime(elapsed), lambda: time.clock_gettime(awake)
-    )
+    return Clocks(time.time, lambda: time.clock_gettime(elapsed), lambda: time.clock_gettime(awake))
 
 
 @dataclass(frozen=True, slots=True)

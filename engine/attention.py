@@ -1,0 +1,156 @@
+"""Attention whose score matrix exists for a block of queries at a time, forward and backward.
+
+On Metal, training takes MLX's unfused attention: scores of ``[B, H, T, T]`` several times over. Here a
+block of queries is worked at a time, keys beyond the block are left out under a causal mask, and the
+backward pass recomputes the block from the row's log-sum-exp (Dao et al., FlashAttention-2, 2023).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SCORE_BYTES = 16_000_000
+"""What one score-sized array of a block may take."""
+
+
+@contextmanager
+def chunked_attention(score_bytes: int = SCORE_BYTES) -> Iterator[None]:
+    """Answer ``mx.fast.scaled_dot_product_attention`` in blocks while this is open."""
+    original = mx.fast.scaled_dot_product_attention
+
+    def attention(
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        *,
+        scale: float,
+        mask: str | mx.array | None = None,
+        sinks: mx.array | None = None,
+        **rest: Any,
+    ) -> mx.array:
+        block = _block(q, k.shape[2], score_bytes)
+        # An additive mask may need a gradient of its own.
+        additive = isinstance(mask, mx.array) and mask.dtype != mx.bool_
+        if block >= q.shape[2] or sinks is not None or rest or additive:
+            return original(q, k, v, scale=scale, mask=mask, sinks=sinks, **rest)
+        is_causal = isinstance(mask, str)
+        attend = _attend(scale, is_causal, block)
+        return attend(q, k, v) if is_causal or mask is None else attend(q, k, v, mask)
+
+    mx.fast.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        mx.fast.scaled_dot_product_attention = original
+
+
+def _block(q: mx.array, keys: int, score_bytes: int) -> int:
+    """Queries a block: a multiple of 32 whose scores stay within the bytes allowed."""
+    rows, heads, queries, _ = q.shape
+    fitting = score_bytes // (rows * heads * keys * q.itemsize)
+    return min(queries, max(32, fitting // 32 * 32))
+
+
+@cache
+def _attend(scale: float, is_causal: bool, block: int) -> Callable[..., mx.array]:
+    @mx.custom_function
+    def attend(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> Any:
+        outs: list[mx.array] = []
+        sums: list[mx.array] = []
+        for start, end, seen in _blocks(q, k, is_causal, block):
+            scores = _scores(_grouped(q, k, start, end), k, mask, start, end, seen, scale, is_causal)
+            lse = mx.logsumexp(scores, axis=-1, keepdims=True)
+            weights = mx.exp(scores - lse).astype(v.dtype)
+            outs.append(weights @ v[:, :, None, :seen])
+            sums.append(lse)
+        return _joined(outs, q.shape[1]), _joined(sums, q.shape[1])
+
+    @attend.vjp
+    def attend_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        q, k, v, *mask = primals
+        d_out, (out, lse) = cotangents[0], outputs
+        delta = (d_out.astype(mx.float32) * out.astype(mx.float32)).sum(axis=-1, keepdims=True)
+        dk = mx.zeros(k.shape, mx.float32)
+        dv = mx.zeros(v.shape, mx.float32)
+        dqs: list[mx.array] = []
+        for start, end, seen in _blocks(q, k, is_causal, block):
+            queries, d_block = _grouped(q, k, start, end), _grouped(d_out, k, start, end)
+            scores = _scores(queries, k, tuple(mask), start, end, seen, scale, is_causal)
+            weights = mx.exp(scores - _grouped(lse, k, start, end))
+            d_weights = (d_block @ v[:, :, None, :seen].swapaxes(-1, -2)).astype(mx.float32)
+            d_scores = (weights * (d_weights - _grouped(delta, k, start, end)) * scale).astype(q.dtype)
+            dqs.append(d_scores @ k[:, :, None, :seen])
+            # The sum over a group's query heads is a longer inner dimension of the same product.
+            dk[:, :, :seen] += _over_groups(d_scores).swapaxes(-1, -2) @ _over_groups(queries)
+            dv[:, :, :seen] += _over_groups(weights.astype(v.dtype)).swapaxes(-1, -2) @ _over_groups(d_block)
+        grads = [_joined(dqs, q.shape[1]), dk.astype(k.dtype), dv.astype(v.dtype)]
+        return tuple(grads + [mx.zeros_like(m) for m in mask])
+
+    return lambda *arrays: attend(*arrays)[0]
+
+
+def _blocks(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[tuple[int, int, int]]:
+    """First query, last query + 1, and how many keys they may see."""
+    queries, keys = q.shape[2], k.shape[2]
+    for start in range(0, queries, block):
+        end = min(start + block, queries)
+        yield start, end, keys - queries + end if is_causal else keys
+
+
+def _grouped(x: mx.array, k: mx.array, start: int, end: int) -> mx.array:
+    """``[B, H, T, D]`` to a block ``[B, K, G, t, D]``: query heads that share a key head together."""
+    rows, heads, _, width = x.shape
+    return x[:, :, start:end].reshape(rows, k.shape[1], heads // k.shape[1], end - start, width)
+
+
+def _over_groups(x: mx.array) -> mx.array:
+    """``[B, K, G, t, D]`` to ``[B, K, G·t, D]``."""
+    rows, keys, groups, block, width = x.shape
+    return x.reshape(rows, keys, groups * block, width)
+
+
+def _joined(blocks: list[mx.array], heads: int) -> mx.array:
+    """Blocks of ``[B, K, G, t, D]`` to ``[B, H, T, D]``."""
+    flat = [x.reshape(x.shape[0], heads, x.shape[3], x.shape[4]) for x in blocks]
+    return mx.concatenate(flat, axis=2) if len(flat) > 1 else flat[0]
+
+
+def _scores(
+    queries: mx.array,
+    k: mx.array,
+    mask: tuple[mx.array, ...],
+    start: int,
+    end: int,
+    seen: int,
+    scale: float,
+    is_causal: bool,
+) -> mx.array:
+    """Masked scores of a block in float32: ``[B, K, G, t, S]``."""
+    scores = ((queries * scale) @ k[:, :, None, :seen].swapaxes(-1, -2)).astype(mx.float32)
+    if is_causal:
+        rows = mx.arange(seen - (end - start), seen)[:, None]
+        allowed = rows >= mx.arange(seen)[None]
+    elif mask:
+        allowed = _mask_block(mask[0], queries.shape, start, end)
+    else:
+        return scores
+    return mx.where(allowed, scores, mx.finfo(mx.float32).min)
+
+
+def _mask_block(mask: mx.array, shape: tuple[int, ...], start: int, end: int) -> mx.array:
+    """A boolean mask that broadcasts to ``[B, H, T, S]``, cut to the block's queries."""
+    rows, keys, groups, _, _ = shape
+    while mask.ndim < 4:
+        mask = mask[None]
+    if mask.shape[2] > 1:
+        mask = mask[:, :, start:end]
+    if mask.shape[1] == 1:
+        return mask[:, :, None]
+    return mask.reshape(mask.shape[0], keys, groups, *mask.shape[2:])

@@ -1,0 +1,1 @@
+"""From files to batches: formats, messages, tokens, and a plan that is known before step 1."""
