@@ -1,0 +1,60 @@
+"""Writes files so that they appear whole and durable, or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEMPORARY = ".tmp-"
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; it takes the real name, durably, when the block ends well.
+
+    The temporary name keeps the suffix, which MLX's writers insist on.
+
+    Raises:
+        OSError: when the file cannot be made durable or renamed.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it appears whole.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    with appearing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk; on macOS ``fsync`` alone stops at the drive's cache.
+
+    Raises:
+        OSError: when the system refuses.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(handle)
+    finally:
+        os.close(handle)

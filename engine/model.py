@@ -1,0 +1,250 @@
+"""Loads the base model, attaches adapters, and chooses how a step is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_map
+
+from engine.errors import ConfigError, ModelError
+from engine.layers import StepSettings
+from engine.parts import CannotTakeApartError, Parts
+from engine.step import LayerStep, MicroBatch, WholeGraphStep
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+    from engine.config import RunConfig
+    from engine.model_files import ModelFiles
+    from engine.step import Stepper
+
+CHECK_ROWS, CHECK_WIDTH = 2, 8
+"""The batch on which both ways of stepping must agree."""
+TOLERANCE = {mx.float32: 1e-3, mx.float16: 3e-2, mx.bfloat16: 1e-1}
+"""Relative error that two orders of the same sums may show, by the weights' type."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A frozen base model with trainable adapters."""
+
+    model: nn.Module
+    tokenizer: Any
+    trainable_parameters: int
+    total_parameters: int
+
+
+def device_is_cpu() -> bool:
+    """Whether MLX computes on the CPU here."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def device_name() -> str:
+    """Return what MLX computes on, in words."""
+    info = mx.device_info()
+    kind = "CPU" if device_is_cpu() else "GPU"
+    return f"{info.get('device_name', 'unknown')} ({kind})"
+
+
+def load_adapted(config: RunConfig, files: ModelFiles) -> Adapted:
+    """Load a base model, freeze it, and attach the adapters that the config asks for.
+
+    Raises:
+        ModelError: when mlx-lm cannot load it.
+        ConfigError: when the adapters do not fit it.
+    """
+    import mlx_lm
+
+    try:
+        model, tokenizer = mlx_lm.load(
+            str(files.path),
+            tokenizer_config={"trust_remote_code": config.trust_remote_code},
+            trust_remote_code=config.trust_remote_code,
+        )[:2]
+    except (ValueError, KeyError, TypeError, RuntimeError, OSError, ImportError) as error:
+        raise ModelError(
+            f"{files.path} cannot be loaded: {error}",
+            "Check that mlx_lm.generate can load it; its files may be incomplete.",
+        ) from error
+    model.freeze()
+    _cast(model, config)
+    attach(model, config)
+    if config.resume_adapter_file:
+        _load_weights(model, Path(config.resume_adapter_file).expanduser())
+    mx.eval(model.parameters())
+    return Adapted(
+        model,
+        tokenizer,
+        trainable_parameters=sum(a.size for a in trainable(model).values()),
+        total_parameters=_total_parameters(model),
+    )
+
+
+def trainable(model: nn.Module) -> dict[str, mx.array]:
+    """Return the trained arrays by their path in the model."""
+    return dict(cast("list[tuple[str, mx.array]]", tree_flatten(model.trainable_parameters())))
+
+
+def attach(model: nn.Module, config: RunConfig) -> None:
+    """Attach adapters with mlx-lm's own layers.
+
+    Raises:
+        ConfigError: when there are more layers or ranks asked for than the model has, or no module fits.
+    """
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    layers = cast("list[nn.Module]", getattr(model, "layers", []))
+    problems: list[str] = []
+    if config.num_layers > len(layers):
+        problems.append(f"num_layers: {config.num_layers}, but the model has {len(layers)} layers")
+        raise ConfigError(problems)
+    mx.random.seed(config.seed)
+    if config.fine_tune_type == "full":
+        for layer in layers[-max(config.num_layers, 0) :]:
+            layer.unfreeze()
+        return
+    parameters = config.lora_parameters.model_dump(exclude_none=True)
+    try:
+        linear_to_lora_layers(
+            model, config.num_layers, parameters, use_dora=config.fine_tune_type == "dora"
+        )
+    except ValueError as error:
+        raise ConfigError([f"fine_tune_type {config.fine_tune_type}: {error}"]) from None
+    arrays = trainable(model)
+    if not arrays:
+        known = sorted({name.rsplit(".", 1)[-1] for layer in layers for name, _ in layer.named_modules()})
+        wanted = config.lora_parameters.keys
+        problems.append(f"lora_parameters.keys: no module is called {wanted}; there are {known}")
+    problems += _rank_problems(arrays, config.lora_parameters.rank)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _rank_problems(arrays: dict[str, mx.array], rank: int) -> list[str]:
+    """A rank above a layer's smaller side cannot add anything."""
+    limits: dict[str, int] = {}
+    for name, array in arrays.items():
+        path, _, leaf = name.rpartition(".")
+        if leaf in {"lora_a", "lora_b"}:
+            size = max(array.shape[-2:]) if min(array.shape[-2:]) == rank else min(array.shape[-2:])
+            limits[path] = min(size, limits.get(path, size))
+    if not limits or rank <= (smallest := min(limits.values())):
+        return []
+    where = next(path for path, size in limits.items() if size == smallest)
+    return [f"lora_parameters.rank: {rank} is larger than {where}, whose smaller side is {smallest}"]
+
+
+def _cast(model: nn.Module, config: RunConfig) -> None:
+    """Give the weights the type asked for; on a CPU 16-bit arithmetic is 15 times slower."""
+    if config.dtype == "auto" and not device_is_cpu():
+        return
+    wanted = mx.float32 if config.dtype == "auto" else getattr(mx, config.dtype)
+    model.update(
+        tree_map(
+            lambda a: a.astype(wanted) if mx.issubdtype(a.dtype, mx.floating) else a,
+            model.parameters(),
+        )
+    )
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    file = path / "adapters.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError([f"resume_adapter_file: {path} does not exist"])
+    try:
+        weights = cast("dict[str, mx.array]", mx.load(str(file)))
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError([f"resume_adapter_file: {file} cannot be read: {error}"]) from None
+    own = trainable(model)
+    wrong = [k for k, v in weights.items() if k not in own or own[k].shape != v.shape]
+    if wrong or not weights:
+        what = f"{wrong[0]} does not fit" if wrong else "it is empty"
+        raise ConfigError(
+            [f"resume_adapter_file: {file} is not of this model and these lora_parameters: {what}"]
+        )
+    model.load_weights(list(weights.items()), strict=False)
+
+
+def _total_parameters(model: nn.Module) -> int:
+    from mlx_lm.utils import get_total_parameters
+
+    return int(cast("Any", get_total_parameters)(model))
+
+
+def choose_stepper(model: nn.Module, config: RunConfig, settings: StepSettings) -> tuple[Stepper, str]:
+    """Return the way to step, and why: layer by layer where it gives the whole graph's gradients."""
+    if config.step == "whole-graph":
+        return WholeGraphStep(model), "the whole graph at once, as asked"
+    try:
+        stepper = LayerStep(Parts(model), settings)
+        error = _disagreement(model, stepper)
+    except CannotTakeApartError as reason:
+        return WholeGraphStep(model), f"the whole graph at once: {reason}"
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
+        return WholeGraphStep(model), f"the whole graph at once: its parts did not run ({problem})"
+    if error:
+        return WholeGraphStep(model), f"the whole graph at once: {error}"
+    return stepper, "layer by layer"
+
+
+class _NoControl:
+    """A step that nobody stops."""
+
+    def should_stop(self) -> bool:
+        return False
+
+    def micro_batch(self) -> int:
+        return CHECK_ROWS
+
+
+def _disagreement(model: nn.Module, stepper: LayerStep) -> str:
+    """Compare both ways of stepping on a few tokens; return what differs, or nothing."""
+    rng = np.random.default_rng(0)
+    vocabulary = _vocabulary(stepper)
+    batch = MicroBatch(
+        tokens=rng.integers(0, vocabulary, (CHECK_ROWS, CHECK_WIDTH + 1)).astype(np.int32),
+        trained=np.arange(CHECK_WIDTH)[None] < np.array([[CHECK_WIDTH], [CHECK_WIDTH - 3]]),
+        places=range(CHECK_ROWS),
+    )
+    was_training = model.training
+    # Dropout draws differ between the two; without it they must agree.
+    model.eval()
+    try:
+        ours: dict[str, mx.array] = {}
+        theirs: dict[str, mx.array] = {}
+        loss = stepper.add(batch, ours, _NoControl()).item()
+        expected = WholeGraphStep(model).add(batch, theirs, _NoControl()).item()
+    finally:
+        model.train(was_training)
+    tolerance = TOLERANCE.get(_dtype(model), 1e-1)
+    if not _is_close(loss, expected, tolerance):
+        return f"taken apart, its loss is {loss:.6g} instead of {expected:.6g}"
+    scale = max((mx.abs(g).max().item() for g in theirs.values()), default=0.0)
+    for name, gradient in theirs.items():
+        difference = mx.abs(ours[name] - gradient).max().item()
+        if not difference <= tolerance * max(scale, 1e-12):
+            return f"taken apart, the gradient of {name} differs by {difference:.3g} of {scale:.3g}"
+    return ""
+
+
+def _is_close(a: float, b: float, tolerance: float) -> bool:
+    return abs(a - b) <= tolerance * max(abs(b), 1e-12)
+
+
+def _vocabulary(stepper: LayerStep) -> int:
+    """The head's outputs: tokens below it are valid inputs."""
+    hidden, _ = stepper.parts.embed(mx.zeros((1, 2), mx.int32))
+    return int(stepper.parts.tail(mx.zeros_like(hidden)).shape[-1])
+
+
+def _dtype(model: nn.Module) -> mx.Dtype:
+    """The type that the model computes in: that of its norms and embeddings."""
+    kinds = {a.dtype for _, a in tree_flatten(model.parameters()) if mx.issubdtype(a.dtype, mx.floating)}
+    for kind in (mx.bfloat16, mx.float16):
+        if kind in kinds:
+            return kind
+    return mx.float32

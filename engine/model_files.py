@@ -1,0 +1,153 @@
+"""Finds a model's files and checks them, before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from engine.errors import ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+
+_FOLDER_HINT = "Give a folder with config.json and model*.safetensors, or a name on the hub."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @property
+    def num_layers(self) -> int | None:
+        """Layers of the model, where its config says so."""
+        return self._number("num_hidden_layers") or self._number("n_layer") or self._number("n_layers")
+
+    @property
+    def max_positions(self) -> int | None:
+        """Positions that the model was made for, where its config says so."""
+        return self._number("max_position_embeddings") or self._number("n_positions")
+
+    def _number(self, key: str) -> int | None:
+        for config in (self.config, self.config.get("text_config") or {}):
+            value = config.get(key)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
+
+def is_local(model: str) -> bool:
+    """Whether a model's name means a folder rather than a name on the hub."""
+    path = Path(model).expanduser()
+    is_hub_like = model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    return path.exists() or not is_hub_like
+
+
+def check_model(config: RunConfig) -> None:
+    """Check a local model's files and the settings that depend on its config.
+
+    Raises:
+        ModelError: when the folder is no model, or the settings do not suit it.
+    """
+    if is_local(config.model):
+        check_settings(config, read_model_folder(Path(config.model).expanduser()))
+
+
+def find_model(config: RunConfig) -> ModelFiles:
+    """Return a model's files, downloading them from the hub when they are not here yet.
+
+    Raises:
+        ModelError: when there is no such model, it cannot be fetched, or the settings do not suit it.
+    """
+    local = is_local(config.model)
+    path = Path(config.model).expanduser() if local else _download(config.model)
+    files = read_model_folder(path)
+    check_settings(config, files)
+    return files
+
+
+def check_settings(config: RunConfig, files: ModelFiles) -> None:
+    """Check the settings that depend on the model's config.
+
+    Raises:
+        ModelError: naming the setting.
+    """
+    if files.num_layers and config.num_layers > files.num_layers:
+        raise ModelError(
+            f"num_layers: {config.num_layers}, but {files.path} has {files.num_layers} layers.",
+            f"Give {files.num_layers} or less, or -1 for all.",
+        )
+
+
+def read_model_folder(path: Path) -> ModelFiles:
+    """Read and check a model's folder.
+
+    Raises:
+        ModelError: when it is missing, is an adapter, or lacks its config or weights.
+    """
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, siblings)
+        raise ModelError(f"There is no model folder {path}.{near}", _FOLDER_HINT)
+    if not path.is_dir():
+        raise ModelError(f"{path} is a file, not a model's folder.", _FOLDER_HINT)
+    config_file = path / "config.json"
+    if not config_file.is_file():
+        if (path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{path} holds an adapter, not a model.",
+                "Give the base model as 'model', and this as 'resume_adapter_file' to begin with it.",
+            )
+        raise ModelError(f"{path} has no config.json, so it is not a model's folder.", _FOLDER_HINT)
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{config_file} cannot be read: {error}") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{config_file} names no model_type.", _FOLDER_HINT)
+    if not any(path.glob("model*.safetensors")):
+        raise ModelError(
+            f"{path} has no weights (model*.safetensors).",
+            "Copy the model's weights there, or convert them with mlx_lm.convert.",
+        )
+    return ModelFiles(path, cast("dict[str, Any]", config))
+
+
+def _download(name: str) -> Path:
+    """Fetch a model from the hub into its cache, or take it from there."""
+    # Read when huggingface_hub is imported; its bars would be drawn over the dashboard.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    patterns = ["*.json", "model*.safetensors", "*.py", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except GatedRepoError:
+        raise ModelError(
+            f"{name} asks for its licence to be accepted.",
+            f"Accept it at huggingface.co/{name}, then log in with: hf auth login",
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(
+            f"The Hugging Face hub has no model {name}, or it is private.",
+            "Check the name; for a private model log in with: hf auth login",
+        ) from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise ModelError(
+            f"{name} is not on this machine, and the Hugging Face hub did not answer "
+            f"({type(error).__name__}).",
+            "Connect and try again, or give a model's folder with --model.",
+        ) from None
