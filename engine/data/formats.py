@@ -182,9 +182,7 @@ def _check_message(value: object, name: str, features: Features) -> tuple[str, s
 
 def _unknown_format(row: dict[str, object], features: Features) -> tuple[str, str]:
     """What to say of a row that fits no format."""
-    message = (
-        f"the row is in no known format; its keys are {_quoted(row)}." if row else "the row is {}."
-    )
+    message = f"the row is in no known format; its keys are {_quoted(row)}."
     if {"instruction", "output"} <= row.keys():
         joined = " and join 'input' to it" if "input" in row else ""
         return message, (

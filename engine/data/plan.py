@@ -1,7 +1,7 @@
 """The batch plan: which rows every iteration trains on and how wide, known before the first step.
 
-Epochs are shuffled in blocks of about 4,096 rows with a generator per (seed, block): iteration ``i``
-has the same rows however many iterations follow, and tiny data sets plan as fast as large ones.
+Epochs are shuffled in blocks of about 4,096 rows with a generator per (seed, block). So iteration
+``i`` has the same rows however many follow, and tiny data sets plan as fast as large ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.data.widths import STEP, choose_widths
 from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -188,9 +188,9 @@ class EvaluationBatches:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        epoch = (index + 1) / len(self)
-        return assemble(self.split, self.rows[index], int(self.width[index]), epoch)
+    def __iter__(self) -> Iterator[Batch]:
+        for index, (rows, width) in enumerate(zip(self.rows, self.width, strict=True)):
+            yield assemble(self.split, rows, int(width), (index + 1) / len(self))
 
     @property
     def trained_tokens(self) -> int:

@@ -204,8 +204,8 @@ def _decoded_lines(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the line number and the value, or the problem, of every line that is not blank."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
-            content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            if content.strip():
+            content = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
+            if content:
                 yield number, _decode(content, number)
 
 

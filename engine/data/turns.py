@@ -43,7 +43,7 @@ class Tokenizer(Protocol):
         tools: list[Any] | None,
         add_generation_prompt: bool,
         return_dict: bool,
-    ) -> Any:  # noqa: ANN401 -- list[int] here, but other types with other arguments
+    ) -> list[int]:
         """Return the token ids of a conversation."""
         ...
 

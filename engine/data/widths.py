@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEP = 8
 """Widths are multiples of this many positions."""
+_MOST_CANDIDATES = 1024
 
 
 def round_up(positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -36,9 +37,13 @@ def choose_widths(
         max_widths: The most widths to choose.
     """
     ordered = np.sort(positions)
-    candidates, group = np.unique(round_up(ordered), return_inverse=True)
+    needed = round_up(ordered)
+    candidates = np.unique(needed)
+    # The search takes time with the square of the candidates: thin out many, but keep the widest.
+    candidates = candidates[:: -(len(candidates) // _MOST_CANDIDATES + 1)][::-1]
     chance = _longest_chance(len(ordered), batch_size)
-    batches = np.bincount(group, weights=chance).astype(np.float64)
+    group = np.searchsorted(candidates, needed)
+    batches = np.bincount(group, weights=chance, minlength=len(candidates)).astype(np.float64)
     return tuple(candidates[_best_subset(candidates, batches, max_widths)].tolist())
 
 

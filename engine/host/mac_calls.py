@@ -205,20 +205,18 @@ class Lid:
 
     def closed(self) -> bool | None:
         """Return whether the lid is closed; None on a machine without one."""
-        if not (self._property and self._release and self._key and self._domain):
+        if not (self._key and self._domain and self._property and self._release):
+            return None
+        if not (self._type and self._boolean_type and self._boolean):
             return None
         value = self._property(self._domain, self._key, None, 0)
         if not value:
             return None
-        closed = self._as_bool(value)
+        # Asking anything but a CFBoolean for its truth would crash.
+        is_boolean = self._type(value) == self._boolean_type()
+        closed = bool(self._boolean(value)) if is_boolean else None
         self._release(value)
         return closed
-
-    def _as_bool(self, value: int) -> bool | None:
-        if not (self._type and self._boolean_type and self._boolean):
-            return None
-        # Asking anything but a CFBoolean for its truth would crash.
-        return bool(self._boolean(value)) if self._type(value) == self._boolean_type() else None
 
     @staticmethod
     def _make_key(core: Library) -> int | None:

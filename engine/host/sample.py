@@ -75,10 +75,12 @@ class HostSample:
 def disk_free(folder: Path) -> int | None:
     """Return the bytes free to this user on the folder's disk; None where it cannot be read.
 
+    A folder that is not there yet counts as its nearest parent that is.
     Source: ``statvfs``, blocks available to unprivileged users times the fragment size.
     """
+    places = (place for place in (folder, *folder.parents) if place.exists())
     try:
-        disk = os.statvfs(folder)
+        disk = os.statvfs(next(places, folder))
     except OSError:
         return None
     return disk.f_bavail * disk.f_frsize

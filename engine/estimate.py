@@ -1,0 +1,122 @@
+"""Where a run's memory goes: exact for what is stored, derived from shapes for what a step needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from engine.events import MemoryPlan
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
+
+    from engine.events import StepMethod
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What decides the size of a step's temporary arrays."""
+
+    layers: int
+    """Layers whose input is kept."""
+    hidden: int
+    vocabulary: int
+    layer_width: int
+    """Outputs of all linear modules of the widest layer together."""
+    heads: int
+    itemsize: int
+    """Bytes of an activation."""
+    layer_bytes: int
+    """Trained arrays of the largest layer."""
+
+
+def shapes_of(model: nn.Module, config: dict[str, object]) -> Shapes:
+    """Read the shapes from a loaded model and its config."""
+    layers = cast("list[nn.Module]", getattr(model, "layers", []))
+    text = cast("dict[str, object]", config.get("text_config") or config)
+
+    def number(*names: str, default: int = 0) -> int:
+        return next((v for n in names if isinstance(v := text.get(n), int)), default)
+
+    arrays = [dict(cast("list[tuple[str, mx.array]]", tree_flatten(x.parameters()))) for x in layers]
+    outputs = [
+        sum(a.shape[0] for n, a in arrays_.items() if n.endswith(".weight") and a.ndim == 2)
+        for arrays_ in arrays
+    ]
+    norms = [a for x in arrays for n, a in x.items() if "norm" in n and a.ndim == 1]
+    trained = [
+        sum(a.nbytes for _, a in cast("list[tuple[str, mx.array]]", tree_flatten(x.trainable_parameters())))
+        for x in layers
+    ]
+    return Shapes(
+        layers=sum(size > 0 for size in trained),
+        hidden=number("hidden_size", "n_embd", "d_model", "dim"),
+        vocabulary=number("vocab_size"),
+        layer_width=max(outputs, default=0),
+        heads=number("num_attention_heads", "n_head", "num_heads", default=1),
+        itemsize=norms[0].itemsize if norms else 4,
+        layer_bytes=max(trained, default=0),
+    )
+
+
+def stored(model: nn.Module, optimizer_bytes: int) -> MemoryPlan:
+    """Return what stays in memory all the time, exactly."""
+    trained = sum(a.nbytes for _, a in tree_flatten(model.trainable_parameters()))
+    everything = sum(a.nbytes for _, a in tree_flatten(model.parameters()))
+    return MemoryPlan(
+        base=everything - trained, adapters=trained, gradients=trained, optimizer=optimizer_bytes
+    )
+
+
+def with_step(
+    plan: MemoryPlan,
+    shapes: Shapes,
+    *,
+    rows: int,
+    width: int,
+    chunk: int,
+    method: StepMethod,
+    score_bytes: int | None,
+) -> MemoryPlan:
+    """Add what one micro-batch needs at its widest.
+
+    A layer's backward pass holds each linear module's output twice (value and gradient), LoRA's float32
+    copies of the inputs, and the scores of attention: query-key products, weights and their gradients.
+    """
+    positions = rows * width
+    inputs = shapes.layers * positions * shapes.hidden * shapes.itemsize
+    linear = positions * shapes.layer_width * (2 * shapes.itemsize + 4)
+    scores = rows * shapes.heads * width * width * shapes.itemsize
+    if score_bytes:
+        scores = min(scores, score_bytes)
+    layer = linear + 5 * scores
+    activations = inputs + layer if method == "layers" else shapes.layers * layer
+    counted = min(chunk, positions) if method == "layers" else positions
+    tail = counted * shapes.vocabulary * (2 * shapes.itemsize + 4)
+    return replace(plan, activations=activations, tail=tail)
+
+
+def largest_micro_batch(
+    plan: MemoryPlan,
+    shapes: Shapes,
+    *,
+    batch_size: int,
+    budget_bytes: int,
+    width: int,
+    chunk: int,
+    method: StepMethod,
+    score_bytes: int | None,
+) -> int:
+    """Return the most rows at once that stay within the budget, halving from the batch; at least 1."""
+    rows = batch_size
+    while rows > 1:
+        needed = with_step(
+            plan, shapes, rows=rows, width=width, chunk=chunk, method=method, score_bytes=score_bytes
+        )
+        if needed.peak <= budget_bytes:
+            break
+        rows = (rows + 1) // 2
+    return rows

@@ -1,0 +1,263 @@
+"""Everything that has to be known before the first step. Writes nothing to disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+import psutil
+
+from engine import estimate
+from engine import events as ev
+from engine.data.encode import EncodedSplit, encode
+from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
+from engine.data.rows import Features, read_data
+from engine.errors import ConfigError
+from engine.layers import StepSettings
+from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
+from engine.model_files import find_model
+from engine.optimizer import Updater
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from engine.config import RunConfig
+    from engine.data.rows import DataRows
+    from engine.model_files import ModelFiles
+    from engine.step import Stepper
+
+CPU_SCORE_BYTES = 64_000_000
+METAL_SCORE_BYTES = 16_000_000
+
+
+@dataclass
+class Prepared:
+    """A run ready for its first step."""
+
+    config: RunConfig
+    adapted: Adapted
+    stepper: Stepper
+    step_reason: str
+    updater: Updater
+    train: EncodedSplit
+    plan: BatchPlan
+    evaluation: EvaluationBatches | None
+    memory: ev.MemoryPlan
+    micro_batch: int
+    budget_bytes: int
+
+    @property
+    def updates(self) -> int:
+        """Optimiser updates that the whole run makes."""
+        return self.config.iters // self.config.grad_accumulation_steps
+
+
+def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
+    """Load, check and plan; yields what it is doing and returns the run ready to go.
+
+    Raises:
+        InputError: when settings, data and model do not fit together.
+    """
+    yield _progress("data", "reading the data")
+    rows = read_data(config.data, _features(config), config.batch_size)
+    yield _progress("model", f"loading {Path(config.model).name}")
+    files = find_model(config)
+    adapted = load_adapted(config, files)
+    yield _progress("data", f"tokenising {len(rows.train) + len(rows.valid):,} rows")
+    train = encode(rows.train, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
+    valid = _encode_valid(rows, adapted, config)
+    for name, split in (("train", train), ("valid", valid)):
+        for message in split.statistics.warnings(name) if split else ():
+            yield ev.Warned(time=time.time(), message=message)
+    for message in _unused(config):
+        yield ev.Warned(time=time.time(), message=message)
+    yield _progress("plan", "planning the batches")
+    plan = BatchPlan.build(
+        train.lengths, train.trained_counts, config.batch_size, config.iters, config.seed, config.max_seq_length
+    )
+    _check_positions(plan, files)
+    evaluation = None
+    if valid is not None:
+        evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
+    yield _progress("check", "checking the step against the whole graph")
+    adapted.model.train()
+    settings = step_settings(config)
+    stepper, reason = choose_stepper(adapted.model, config, settings)
+    updater = Updater(adapted.model, config)
+    return _with_memory(
+        Prepared(
+            config=config,
+            adapted=adapted,
+            stepper=stepper,
+            step_reason=reason,
+            updater=updater,
+            train=train,
+            plan=plan,
+            evaluation=evaluation,
+            memory=ev.MemoryPlan(),
+            micro_batch=1,
+            budget_bytes=config.memory_budget_bytes or default_budget(),
+        ),
+        files,
+        settings,
+    )
+
+
+def started(prepared: Prepared, name: str, run_dir: Path) -> ev.Started:
+    """Say what the run will do."""
+    config, plan = prepared.config, prepared.plan
+    return ev.Started(
+        time=time.time(),
+        name=name,
+        run_dir=str(run_dir),
+        model=config.model,
+        data=config.data,
+        iterations=config.iters,
+        updates=prepared.updates,
+        epochs=float(plan.epoch[-1]),
+        tokens=int(plan.trained_tokens.sum()),
+        train_rows=len(prepared.train),
+        valid_rows=len(prepared.evaluation.split) if prepared.evaluation else 0,
+        batch_size=config.batch_size,
+        grad_accumulation_steps=config.grad_accumulation_steps,
+        micro_batch=prepared.micro_batch,
+        widths=plan.widths,
+        trainable_parameters=prepared.adapted.trainable_parameters,
+        total_parameters=prepared.adapted.total_parameters,
+        step="layers" if prepared.stepper.method == "layers" else "whole-graph",
+        step_reason=prepared.step_reason,
+        device=device_name(),
+        budget=prepared.budget_bytes,
+        plan=prepared.memory,
+        config=config.model_dump(mode="json"),
+        versions=_versions(),
+    )
+
+
+def step_settings(config: RunConfig) -> StepSettings:
+    """Choose how to evaluate a step on this device."""
+    on_cpu = device_is_cpu()
+    has_fused_backward = mx.cuda.is_available()
+    if config.attention == "fused" or (config.attention == "auto" and has_fused_backward):
+        score_bytes = None
+    else:
+        score_bytes = CPU_SCORE_BYTES if on_cpu else METAL_SCORE_BYTES
+    return StepSettings(
+        tail_chunk=config.tail_chunk, compiled=not on_cpu, pipelined=not on_cpu, score_bytes=score_bytes
+    )
+
+
+def default_budget() -> int:
+    """Return what a run may use on this machine, in bytes.
+
+    On Apple GPUs nine tenths of the recommended working set, elsewhere seven tenths of the memory.
+    """
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    if isinstance(recommended, int) and recommended > 0:
+        return recommended * 9 // 10
+    memory = mx.device_info().get("memory_size") if not device_is_cpu() else None
+    total = memory if isinstance(memory, int) else psutil.virtual_memory().total
+    return total * 7 // 10
+
+
+@contextmanager
+def memory_limits(budget_bytes: int) -> Iterator[None]:
+    """Let MLX wait for memory above the budget and keep little for reuse; both restored afterwards."""
+    before = mx.set_memory_limit(budget_bytes)
+    cache_before = mx.set_cache_limit(min(budget_bytes // 8, 512_000_000))
+    try:
+        yield
+    finally:
+        mx.set_memory_limit(before)
+        mx.set_cache_limit(cache_before)
+
+
+def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) -> Prepared:
+    """Choose the micro-batch from the budget, and say where the memory will go."""
+    config, model = prepared.config, prepared.adapted.model
+    shapes = estimate.shapes_of(model, files.config)
+    plan = estimate.stored(model, prepared.updater.state_bytes)
+    split = prepared.train
+    data = split.tokens.nbytes + split.trained.nbytes + split.offsets.nbytes
+    plan = ev.MemoryPlan(plan.base, plan.adapters, plan.gradients, plan.optimizer, data=data)
+    method = "layers" if prepared.stepper.method == "layers" else "whole-graph"
+    width, chunk = max(prepared.plan.widths), settings.tail_chunk
+    rows = config.micro_batch_size or estimate.largest_micro_batch(
+        plan,
+        shapes,
+        batch_size=config.batch_size,
+        budget_bytes=prepared.budget_bytes,
+        width=width,
+        chunk=chunk,
+        method=method,
+        score_bytes=settings.score_bytes,
+    )
+    prepared.micro_batch = min(rows, config.batch_size)
+    prepared.memory = estimate.with_step(
+        plan,
+        shapes,
+        rows=prepared.micro_batch,
+        width=width,
+        chunk=chunk,
+        method=method,
+        score_bytes=settings.score_bytes,
+    )
+    return prepared
+
+
+def _encode_valid(rows: DataRows, adapted: Adapted, config: RunConfig) -> EncodedSplit | None:
+    if not rows.valid or config.val_batches == 0:
+        return None
+    return encode(rows.valid, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
+
+
+def _features(config: RunConfig) -> Features:
+    return Features(
+        chat=config.chat_feature,
+        prompt=config.prompt_feature,
+        completion=config.completion_feature,
+        text=config.text_feature,
+    )
+
+
+def _check_positions(plan: BatchPlan, files: ModelFiles) -> None:
+    most = files.max_positions
+    # Learned position tables end there; rotary ones were never trained beyond.
+    if most and (longest := max(plan.widths)) > most + 7:
+        raise ConfigError(
+            [f"max_seq_length: rows need {longest} positions, but the model has {most}"],
+            hint=f"Set max_seq_length to {most} or less.",
+        )
+
+
+def _unused(config: RunConfig) -> list[str]:
+    """Settings of mlx-lm that a run here does not act on."""
+    found: list[str] = []
+    if config.test:
+        found.append(
+            "test: the test set is not measured here. Afterwards: mlx_lm.lora --test with this adapter path."
+        )
+    if config.report_to:
+        found.append(f"report_to: nothing is sent to {config.report_to}; the run's journal has every step.")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    names = ("lora-tui", "mlx", "mlx-lm", "transformers", "numpy")
+    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}}
+
+
+def _progress(stage: ev.Stage, message: str) -> ev.Progress:
+    return ev.Progress(time=time.time(), stage=stage, message=message)
+
+
+def positions_of(plan: BatchPlan) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the padded positions of every iteration, ``[iterations]``."""
+    return plan.width.astype(np.int64) * plan.batch_size

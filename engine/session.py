@@ -1,0 +1,216 @@
+"""Owns a run's trainer thread: the only module that knows threads.
+
+Everything that touches MLX happens on that one thread. Others read the append-only ``events`` by index
+from wherever they stopped, and put wishes into the mailbox.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from engine import events as ev
+from engine.awake import keep_awake
+from engine.errors import InputError, LoraTuiError
+from engine.host import open_host
+from engine.journal import Journal
+from engine.mailbox import Mailbox, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.config import RunConfig
+    from engine.events import CheckpointReason
+    from engine.host import HostSampler
+    from engine.runs import RunDirectory
+
+HOST_SECONDS = 1.0
+FAILED, BAD_INPUT = 1, 2
+
+
+class Session:
+    """One run in this process, from loading to its end."""
+
+    def __init__(self, config: RunConfig, directory: RunDirectory) -> None:
+        self.config = config
+        self.directory = directory
+        self.error: LoraTuiError | None = None
+        """What ended the run, when it failed."""
+        self._events: list[ev.Event] = []
+        self._grown = threading.Condition()
+        self._journal: Journal | None = None
+        self._journaled = 0
+        self._mailbox = Mailbox()
+        self._over = threading.Event()
+        self._footprint: int | None = None
+        # Daemons, so that a wedged device call cannot hold the shell.
+        self._trainer = threading.Thread(target=self._train, name="trainer", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+
+    @property
+    def events(self) -> Sequence[ev.Event]:
+        """Everything that happened so far; only ever appended to."""
+        return self._events
+
+    @property
+    def exit_code(self) -> int:
+        """What the process should return: 0 until the run ended badly."""
+        last = self._events[-1] if self._events else None
+        return last.exit_code if isinstance(last, ev.Ended) else 0
+
+    def start(self) -> None:
+        """Begin loading and training."""
+        self._trainer.start()
+        self._watcher.start()
+
+    def pause(self, reason: str = "asked") -> None:
+        """Stand still after the step in flight."""
+        self._mailbox.pause(reason)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._mailbox.resume()
+
+    def checkpoint(self) -> None:
+        """Save after the step in flight."""
+        self._mailbox.request("checkpoint")
+
+    def evaluate(self) -> None:
+        """Measure the validation rows after the step in flight."""
+        self._mailbox.request("evaluate")
+
+    def sample(self) -> None:
+        """Answer the fixed prompts after the step in flight."""
+        self._mailbox.request("sample")
+
+    def stop(
+        self,
+        reason: str = "stopped as asked",
+        checkpoint_reason: CheckpointReason = "stop",
+        exit_code: int = 0,
+    ) -> None:
+        """Save and end; the step in flight is dropped."""
+        self._mailbox.stop(Stop(reason, checkpoint_reason, exit_code))
+
+    def is_alive(self) -> bool:
+        """Whether more events may come."""
+        return self._trainer.is_alive()
+
+    def join(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the run's end; return whether it ended."""
+        if self._trainer.ident is not None:
+            self._trainer.join(timeout_seconds)
+        return not self._trainer.is_alive()
+
+    def wait_for_events(self, seen: int, timeout_seconds: float) -> int:
+        """Sleep until there are more than ``seen`` events or the time is up; return how many."""
+        with self._grown:
+            self._grown.wait_for(
+                lambda: len(self._events) > seen or self._over.is_set(), timeout_seconds
+            )
+            return len(self._events)
+
+    def _train(self) -> None:
+        """The trainer thread, from the first import of MLX to its last statement."""
+        try:
+            with keep_awake(os.getpid()):
+                self._run()
+        except LoraTuiError as error:
+            self._fail(error, BAD_INPUT if isinstance(error, InputError) else FAILED)
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: nothing may pass it
+            self._fail(_as_run_error(error, self.directory), FAILED)
+        finally:
+            self._close()
+
+    def _run(self) -> None:
+        self._record(
+            ev.Progress(time=time.time(), stage="libraries", message="loading MLX and its libraries")
+        )
+        from engine.blas import preload_openblas
+
+        preload_openblas()
+        from engine.train import train
+
+        for event in train(self.config, self.directory, self._mailbox, lambda: self._footprint):
+            self._record(event)
+
+    def _fail(self, error: LoraTuiError, exit_code: int) -> None:
+        self.error = error
+        self._record(
+            ev.Ended(
+                time=time.time(),
+                status="failed",
+                iteration=max((e.iteration for e in self._events if isinstance(e, ev.Step)), default=0),
+                reason=error.message,
+                hint=error.hint,
+                exit_code=exit_code,
+            )
+        )
+
+    def _close(self) -> None:
+        self._over.set()
+        with self._grown:
+            self._grown.notify_all()
+        self._watcher.join(2 * HOST_SECONDS)
+        if self._journal:
+            self._journal.close()
+        if mx := sys.modules.get("mlx.core"):
+            # Otherwise compiled streams outlive the thread and abort the process at its exit.
+            mx.clear_streams()
+
+    def _record(self, event: ev.Event) -> None:
+        """Append an event, and write it to the journal once the run has a directory."""
+        with self._grown:
+            self._events.append(event)
+            if self._journal is None and isinstance(event, ev.Started):
+                self._journal = Journal(self.directory.journal_file)
+            if self._journal is not None:
+                for waiting in self._events[self._journaled :]:
+                    self._journal.append(waiting)
+                self._journaled = len(self._events)
+            self._grown.notify_all()
+
+    def _watch(self) -> None:
+        """The watcher thread: samples the machine once a second while the run lasts."""
+        with open_host(self.directory.path) as host:
+            while not self._over.wait(HOST_SECONDS):
+                self._look(host)
+
+    def _look(self, host: HostSampler) -> None:
+        sample = host.sample()
+        self._footprint = sample.footprint_bytes
+        event = ev.Host(
+            time=sample.time,
+            pressure=sample.pressure,
+            to_yellow=sample.to_yellow,
+            swap_used=sample.swap_used_bytes,
+            swap_growth=sample.swap_growth_bytes,
+            swap_out_bytes_per_second=sample.swap_out_bytes_per_second,
+            thermal=sample.thermal,
+            on_battery=sample.on_battery,
+            battery_percent=sample.battery_percent,
+            available=sample.available_bytes,
+            memory_total=sample.memory_total_bytes,
+            footprint=sample.footprint_bytes,
+            disk_free=sample.disk_free_bytes,
+        )
+        if not self._over.is_set():
+            self._record(event)
+
+
+def _as_run_error(error: Exception, directory: RunDirectory) -> LoraTuiError:
+    """Put an unexpected error into words; its traceback goes to the run's log."""
+    import traceback
+
+    hint = "This is a fault of the program, or of a library. The checkpoints saved before are intact."
+    if directory.path.is_dir():
+        text = "".join(traceback.format_exception(error))
+        with directory.log_file.open("a", encoding="utf-8") as log:
+            log.write(text)
+        hint += f" Details: {directory.log_file}"
+    else:
+        hint += "\n" + "".join(traceback.format_exception(error))
+    return LoraTuiError(f"{type(error).__name__}: {error}", hint)

@@ -1,0 +1,1 @@
+"""Tests of the data room: from files to batches."""
