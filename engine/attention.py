@@ -2,7 +2,8 @@
 
 On Metal, training takes MLX's unfused attention: scores of ``[B, H, T, T]`` several times over. Here a
 block of queries is worked at a time, keys beyond the block are left out under a causal mask, and the
-backward pass recomputes the block from the row's log-sum-exp (Dao et al., FlashAttention-2, 2023).
+backward pass computes the block's weights again (Dao et al., FlashAttention-2, 2023, without its
+kernels).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import mlx.core as mx
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SCORE_BYTES = 16_000_000
-"""What one score-sized array of a block may take."""
-
 
 @contextmanager
-def chunked_attention(score_bytes: int = SCORE_BYTES) -> Iterator[None]:
-    """Answer ``mx.fast.scaled_dot_product_attention`` in blocks while this is open."""
+def chunked_attention(score_bytes: int) -> Iterator[None]:
+    """Answer ``mx.fast.scaled_dot_product_attention`` in blocks while this is open.
+
+    Args:
+        score_bytes: what one score-sized array of a block may take.
+    """
     original = mx.fast.scaled_dot_product_attention
 
     def attention(
@@ -40,9 +42,8 @@ def chunked_attention(score_bytes: int = SCORE_BYTES) -> Iterator[None]:
         additive = isinstance(mask, mx.array) and mask.dtype != mx.bool_
         if block >= q.shape[2] or sinks is not None or rest or additive:
             return original(q, k, v, scale=scale, mask=mask, sinks=sinks, **rest)
-        is_causal = isinstance(mask, str)
-        attend = _attend(scale, is_causal, block)
-        return attend(q, k, v) if is_causal or mask is None else attend(q, k, v, mask)
+        attend = _attend(scale, isinstance(mask, str), block)
+        return attend(q, k, v, mask) if isinstance(mask, mx.array) else attend(q, k, v)
 
     mx.fast.scaled_dot_product_attention = attention
     try:
@@ -61,42 +62,38 @@ def _block(q: mx.array, keys: int, score_bytes: int) -> int:
 @cache
 def _attend(scale: float, is_causal: bool, block: int) -> Callable[..., mx.array]:
     @mx.custom_function
-    def attend(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> Any:
-        outs: list[mx.array] = []
-        sums: list[mx.array] = []
-        for start, end, seen in _blocks(q, k, is_causal, block):
-            scores = _scores(_grouped(q, k, start, end), k, mask, start, end, seen, scale, is_causal)
-            lse = mx.logsumexp(scores, axis=-1, keepdims=True)
-            weights = mx.exp(scores - lse).astype(v.dtype)
-            outs.append(weights @ v[:, :, None, :seen])
-            sums.append(lse)
-        return _joined(outs, q.shape[1]), _joined(sums, q.shape[1])
+    def attend(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> mx.array:
+        outs = [
+            _weights(_grouped(q, k, span), k, mask, span, scale, is_causal) @ v[:, :, None, : span[2]]
+            for span in _spans(q, k, is_causal, block)
+        ]
+        return _joined(outs, q.shape[1])
 
     @attend.vjp
-    def attend_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+    def attend_vjp(primals: Any, cotangent: mx.array, out: mx.array) -> Any:
         q, k, v, *mask = primals
-        d_out, (out, lse) = cotangents[0], outputs
-        delta = (d_out.astype(mx.float32) * out.astype(mx.float32)).sum(axis=-1, keepdims=True)
+        delta = (cotangent.astype(mx.float32) * out.astype(mx.float32)).sum(axis=-1, keepdims=True)
         dk = mx.zeros(k.shape, mx.float32)
         dv = mx.zeros(v.shape, mx.float32)
         dqs: list[mx.array] = []
-        for start, end, seen in _blocks(q, k, is_causal, block):
-            queries, d_block = _grouped(q, k, start, end), _grouped(d_out, k, start, end)
-            scores = _scores(queries, k, tuple(mask), start, end, seen, scale, is_causal)
-            weights = mx.exp(scores - _grouped(lse, k, start, end))
-            d_weights = (d_block @ v[:, :, None, :seen].swapaxes(-1, -2)).astype(mx.float32)
-            d_scores = (weights * (d_weights - _grouped(delta, k, start, end)) * scale).astype(q.dtype)
+        for span in _spans(q, k, is_causal, block):
+            seen = span[2]
+            queries, d_out = _grouped(q, k, span), _grouped(cotangent, k, span)
+            weights = _weights(queries, k, tuple(mask), span, scale, is_causal)
+            d_weights = d_out @ v[:, :, None, :seen].swapaxes(-1, -2)
+            d_scores = weights.astype(mx.float32) * (d_weights.astype(mx.float32) - _grouped(delta, k, span))
+            d_scores = (d_scores * scale).astype(q.dtype)
             dqs.append(d_scores @ k[:, :, None, :seen])
             # The sum over a group's query heads is a longer inner dimension of the same product.
             dk[:, :, :seen] += _over_groups(d_scores).swapaxes(-1, -2) @ _over_groups(queries)
-            dv[:, :, :seen] += _over_groups(weights.astype(v.dtype)).swapaxes(-1, -2) @ _over_groups(d_block)
-        grads = [_joined(dqs, q.shape[1]), dk.astype(k.dtype), dv.astype(v.dtype)]
-        return tuple(grads + [mx.zeros_like(m) for m in mask])
+            dv[:, :, :seen] += _over_groups(weights).swapaxes(-1, -2) @ _over_groups(d_out)
+        gradients = [_joined(dqs, q.shape[1]), dk.astype(k.dtype), dv.astype(v.dtype)]
+        return tuple(gradients + [mx.zeros_like(m) for m in mask])
 
-    return lambda *arrays: attend(*arrays)[0]
+    return attend
 
 
-def _blocks(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[tuple[int, int, int]]:
+def _spans(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[tuple[int, int, int]]:
     """First query, last query + 1, and how many keys they may see."""
     queries, keys = q.shape[2], k.shape[2]
     for start in range(0, queries, block):
@@ -104,8 +101,9 @@ def _blocks(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[t
         yield start, end, keys - queries + end if is_causal else keys
 
 
-def _grouped(x: mx.array, k: mx.array, start: int, end: int) -> mx.array:
+def _grouped(x: mx.array, k: mx.array, span: tuple[int, int, int]) -> mx.array:
     """``[B, H, T, D]`` to a block ``[B, K, G, t, D]``: query heads that share a key head together."""
+    start, end, _ = span
     rows, heads, _, width = x.shape
     return x[:, :, start:end].reshape(rows, k.shape[1], heads // k.shape[1], end - start, width)
 
@@ -122,31 +120,29 @@ def _joined(blocks: list[mx.array], heads: int) -> mx.array:
     return mx.concatenate(flat, axis=2) if len(flat) > 1 else flat[0]
 
 
-def _scores(
+def _weights(
     queries: mx.array,
     k: mx.array,
     mask: tuple[mx.array, ...],
-    start: int,
-    end: int,
-    seen: int,
+    span: tuple[int, int, int],
     scale: float,
     is_causal: bool,
 ) -> mx.array:
-    """Masked scores of a block in float32: ``[B, K, G, t, S]``."""
-    scores = ((queries * scale) @ k[:, :, None, :seen].swapaxes(-1, -2)).astype(mx.float32)
+    """A block's attention weights ``[B, K, G, t, S]``, as MLX's own fallback computes them."""
+    start, end, seen = span
+    scores = (queries * scale) @ k[:, :, None, :seen].swapaxes(-1, -2)
     if is_causal:
         rows = mx.arange(seen - (end - start), seen)[:, None]
-        allowed = rows >= mx.arange(seen)[None]
+        scores = mx.where(rows >= mx.arange(seen)[None], scores, mx.finfo(scores.dtype).min)
     elif mask:
         allowed = _mask_block(mask[0], queries.shape, start, end)
-    else:
-        return scores
-    return mx.where(allowed, scores, mx.finfo(mx.float32).min)
+        scores = mx.where(allowed, scores, mx.finfo(scores.dtype).min)
+    return mx.softmax(scores, axis=-1, precise=True)
 
 
 def _mask_block(mask: mx.array, shape: tuple[int, ...], start: int, end: int) -> mx.array:
     """A boolean mask that broadcasts to ``[B, H, T, S]``, cut to the block's queries."""
-    rows, keys, groups, _, _ = shape
+    _, keys, groups, _, _ = shape
     while mask.ndim < 4:
         mask = mask[None]
     if mask.shape[2] > 1:

@@ -53,7 +53,7 @@ def _borrow_fortran_runtime() -> None:
             name = library.name.encode()
             renamed = _FORTRAN_SONAME.ljust(len(name), b"\0")
             file = os.memfd_create("libgfortran")
-            with open(file, "wb") as memory:
+            with os.fdopen(file, "wb") as memory:
                 memory.write(library.read_bytes().replace(name + b"\0", renamed + b"\0"))
                 memory.flush()
                 ctypes.CDLL(f"/proc/self/fd/{file}")

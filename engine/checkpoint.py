@@ -59,7 +59,9 @@ def save_adapters(folder: Path, iteration: int, arrays: dict[str, mx.array]) -> 
     path = folder / checkpoint_name(iteration)
     try:
         with appearing(path) as temporary:
-            mx.save_safetensors(str(temporary), arrays, {"format": "mlx", "iteration": str(iteration)})
+            mx.save_safetensors(
+                str(temporary), arrays, {"format": "mlx", "iteration": str(iteration)}
+            )
         with appearing(folder / LATEST) as temporary:
             _link_or_copy(path, temporary)
     except (OSError, RuntimeError) as error:

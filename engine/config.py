@@ -1,19 +1,19 @@
 """A run's settings: mlx-lm's own YAML keys and defaults, and ours under names of their own.
 
-A file written for ``mlx_lm.lora -c`` is read unchanged. Every problem of a file is reported at once.
+A file written for ``mlx_lm.lora -c`` is read unchanged. All its problems are reported at once.
 """
 
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from engine.errors import ConfigError, did_you_mean
+from engine.preset_files import preset_names, preset_path
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
 
@@ -21,7 +21,18 @@ Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
 class Section(BaseModel):
     """Settings are frozen, and a key that nobody reads is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take true for 1."""
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and wanted is not bool:
+            raise ValueError(f"should not be true or false, but is {value}".lower())
+        return value
 
 
 class LoraParameters(Section):
@@ -135,24 +146,7 @@ def parse_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: when it is not YAML.
     """
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader with one more number format
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that come with the program."""
-    files = resources.files("presets").iterdir()
-    return sorted(Path(f.name).stem for f in files if f.name.endswith(".yaml"))
-
-
-def preset_path(name: str) -> Path:
-    """Return the file of a preset."""
-    return Path(str(resources.files("presets"))) / f"{name}.yaml"
-
-
-def preset_summary(name: str) -> str:
-    """Return a preset's first comment line, which says what it is for."""
-    first = preset_path(name).read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
+    return yaml.load(text, _Loader)
 
 
 def load_config(source: str, overrides: dict[str, Any] | None = None) -> RunConfig:
@@ -251,16 +245,34 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
-    for section in sections:
-        inner = values.get(section)
+    for depth, section in enumerate(sections):
+        inner = values.get(section, {} if depth else _default_section(section))
         values[section] = dict(cast("dict[str, Any]", inner)) if isinstance(inner, dict) else {}
         values = values[section]
     values[last] = value
 
 
+def _default_section(key: str) -> dict[str, Any]:
+    """What a section holds where the file does not give it, so that one key of it can be set."""
+    field = RunConfig.model_fields.get(key)
+    return field.default.model_dump() if field and isinstance(field.default, Section) else {}
+
+
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list, like [a, b]",
+    "dict": "settings of its own, like {key: value}",
+    "model": "settings of its own, like {key: value}",
+}
+"""What a setting should be, by the first word of pydantic's name for the problem."""
+
+
 def _explain(problem: Any) -> str:
     """Turn one of pydantic's problems into a sentence for a person."""
-    location = [str(part) for part in problem["loc"] if part not in {"int", "str"}]
+    location = [str(part) for part in problem["loc"] if part not in {"int", "str", "[key]"}]
     key, value = ".".join(location), problem["input"]
     match problem["type"]:
         case "extra_forbidden":
@@ -279,9 +291,12 @@ def _explain(problem: Any) -> str:
             return f"{key}: missing"
         case "literal_error":
             known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-            return f"{key}: {value!r} is not one of {', '.join(known)}.{did_you_mean(str(value), known)}"
+            hint = did_you_mean(str(value), known)
+            return f"{key}: {value!r} is not one of {', '.join(known)}.{hint}"
+        case "value_error":
+            return f"{key}: {problem['ctx']['error']}"
+        case kind if wanted := _WANTED.get(kind.partition("_")[0]):
+            return f"{key}: should be {wanted}, not {value!r}"
         case _:
             text = problem["msg"].replace("Input should be", "should be")
-            text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
-            text = text.replace("a valid number, unable to parse string as a number", "a number")
             return f"{key}: {text[:1].lower()}{text[1:]}, not {value!r}"

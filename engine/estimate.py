@@ -1,14 +1,12 @@
-"""Where a run's memory goes: exact for what is stored, derived from shapes for what a step needs."""
+"""Where a run's memory goes: exact for what is stored, from shapes for what a step needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-import mlx.core as mx
-from mlx.utils import tree_flatten
-
 from engine.events import MemoryPlan
+from engine.trees import flatten, trainable
 
 if TYPE_CHECKING:
     import mlx.nn as nn
@@ -41,16 +39,13 @@ def shapes_of(model: nn.Module, config: dict[str, object]) -> Shapes:
     def number(*names: str, default: int = 0) -> int:
         return next((v for n in names if isinstance(v := text.get(n), int)), default)
 
-    arrays = [dict(cast("list[tuple[str, mx.array]]", tree_flatten(x.parameters()))) for x in layers]
+    arrays = [flatten(layer.parameters()) for layer in layers]
     outputs = [
         sum(a.shape[0] for n, a in arrays_.items() if n.endswith(".weight") and a.ndim == 2)
         for arrays_ in arrays
     ]
     norms = [a for x in arrays for n, a in x.items() if "norm" in n and a.ndim == 1]
-    trained = [
-        sum(a.nbytes for _, a in cast("list[tuple[str, mx.array]]", tree_flatten(x.trainable_parameters())))
-        for x in layers
-    ]
+    trained = [sum(a.nbytes for a in trainable(layer).values()) for layer in layers]
     return Shapes(
         layers=sum(size > 0 for size in trained),
         hidden=number("hidden_size", "n_embd", "d_model", "dim"),
@@ -64,8 +59,8 @@ def shapes_of(model: nn.Module, config: dict[str, object]) -> Shapes:
 
 def stored(model: nn.Module, optimizer_bytes: int) -> MemoryPlan:
     """Return what stays in memory all the time, exactly."""
-    trained = sum(a.nbytes for _, a in tree_flatten(model.trainable_parameters()))
-    everything = sum(a.nbytes for _, a in tree_flatten(model.parameters()))
+    trained = sum(a.nbytes for a in trainable(model).values())
+    everything = sum(a.nbytes for a in flatten(model.parameters()).values())
     return MemoryPlan(
         base=everything - trained, adapters=trained, gradients=trained, optimizer=optimizer_bytes
     )
@@ -83,8 +78,9 @@ def with_step(
 ) -> MemoryPlan:
     """Add what one micro-batch needs at its widest.
 
-    A layer's backward pass holds each linear module's output twice (value and gradient), LoRA's float32
-    copies of the inputs, and the scores of attention: query-key products, weights and their gradients.
+    A layer's backward pass holds each linear module's output twice (value and gradient), LoRA's
+    float32 copies of the inputs, and the scores of attention: query-key products, weights and
+    their gradients.
     """
     positions = rows * width
     inputs = shapes.layers * positions * shapes.hidden * shapes.itemsize
@@ -110,11 +106,17 @@ def largest_micro_batch(
     method: StepMethod,
     score_bytes: int | None,
 ) -> int:
-    """Return the most rows at once that stay within the budget, halving from the batch; at least 1."""
+    """Return the most rows at once that fit the budget, halving from the batch; at least 1."""
     rows = batch_size
     while rows > 1:
         needed = with_step(
-            plan, shapes, rows=rows, width=width, chunk=chunk, method=method, score_bytes=score_bytes
+            plan,
+            shapes,
+            rows=rows,
+            width=width,
+            chunk=chunk,
+            method=method,
+            score_bytes=score_bytes,
         )
         if needed.peak <= budget_bytes:
             break

@@ -1,8 +1,8 @@
 """What a run says of itself: frozen facts, the only language between engine and everything else.
 
-Sizes are bytes, times are seconds, ``time`` is seconds since the epoch. In JSON an event is one flat
-object with its kind under ``event``; a number that is not finite is written as ``null`` and comes
-back as NaN.
+Sizes are bytes, times are seconds, ``time`` is seconds since the epoch. In JSON an event is one
+flat object with its kind under ``event``; a number that is not finite is written as ``null`` and
+comes back as NaN.
 """
 
 from __future__ import annotations

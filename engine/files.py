@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
 TEMPORARY = ".tmp-"
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path) -> Generator[Path, None, None]:
     """Give a temporary path to write to; it takes the real name, durably, when the block ends well.
 
     The temporary name keeps the suffix, which MLX's writers insist on.

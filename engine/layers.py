@@ -6,20 +6,21 @@ one trace per width, not one per layer and width.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 
 from engine.attention import chunked_attention
 from engine.parts import CannotTakeApartError
 from engine.randomness import keyed_randomness
+from engine.replay import Outputs, find_linears, holding, intercepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from engine.parts import Layer, LayerCall, Slot
+    from engine.parts import Layer, LayerCall
 
     Arrays = Sequence[mx.array]
 
@@ -36,6 +37,27 @@ class StepSettings:
     """Whether to build the next layer while the device works on this one."""
     score_bytes: int | None = None
     """What one block of attention scores may take; None leaves attention to MLX."""
+    kept_bytes: int = 0
+    """What outputs kept for the backward pass may take, so that they are not computed again."""
+
+
+class Pass(NamedTuple):
+    """What a layer needs to run besides its own arrays."""
+
+    index: int
+    call: LayerCall
+    hidden: mx.array
+    """``[b, T, H]``."""
+    keys: mx.array | None
+    """``[b, 2]``, where the layer drops out."""
+
+
+class _Functions(NamedTuple):
+    """A kind of layer's functions."""
+
+    forward: Callable[..., mx.array]
+    forward_keeping: Callable[..., tuple[mx.array, list[mx.array]]]
+    backward: Callable[..., list[mx.array]]
 
 
 class LayerFunctions:
@@ -44,107 +66,149 @@ class LayerFunctions:
     def __init__(self, layers: Sequence[Layer], settings: StepSettings) -> None:
         self._layers = layers
         self._settings = settings
-        self._compiled: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+        self._compiled: dict[Any, _Functions] = {}
         self._frozen = [[slot.get() for slot in layer.frozen] for layer in layers]
+        self._linears = [
+            find_linears(
+                layer.module,
+                [*layer.trainable, *layer.frozen],
+                {slot.path for slot in layer.trainable},
+            )
+            for layer in layers
+        ]
+        kinds: dict[Any, int] = {}
+        self._kinds = [kinds.setdefault(layer.structure, len(kinds)) for layer in layers]
 
     def frozen(self, index: int) -> list[mx.array]:
         """Return a layer's frozen arrays: the one place where a layer's weights come from."""
         return self._frozen[index]
 
-    def forward(self, index: int, call: LayerCall, hidden: mx.array, keys: mx.array | None) -> mx.array:
-        """Return a layer's output ``[b, T, H]``, not evaluated."""
-        function, _ = self._functions(index, call, needs_input=True)
-        return function(*self._arrays(index), hidden, call.arrays, keys)
+    def first_kept(self, first_trained: int, hidden: mx.array) -> int:
+        """Return the first layer whose linear outputs are kept: as many of the last as may be.
+
+        Args:
+            first_trained: the first layer that has a backward pass.
+            hidden: ``[b, T, H]``, the layers' input.
+        """
+        rows, width, _ = hidden.shape
+        left = self._settings.kept_bytes
+        first = len(self._layers)
+        while first > first_trained:
+            outputs = sum(linear.outputs for linear in self._linears[first - 1])
+            left -= rows * width * outputs * hidden.itemsize
+            if left < 0:
+                break
+            first -= 1
+        return first
+
+    def forward(self, run: Pass, *, keep: bool) -> tuple[mx.array, list[mx.array] | None]:
+        """Return a layer's output ``[b, T, H]`` and what is to be kept of it, not evaluated."""
+        functions = self._functions(run, needs_input=True)
+        arguments = (*self._arrays(run.index), run.hidden, run.call.arrays, run.keys)
+        if keep:
+            return functions.forward_keeping(*arguments)
+        return functions.forward(*arguments), None
 
     def backward(
-        self,
-        index: int,
-        call: LayerCall,
-        hidden: mx.array,
-        cotangent: mx.array,
-        keys: mx.array | None,
-        needs_input: bool,
+        self, run: Pass, cotangent: mx.array, kept: list[mx.array] | None, *, needs_input: bool
     ) -> tuple[list[mx.array], mx.array]:
         """Return the gradients of a layer's trained arrays and of its input, not evaluated.
 
         Args:
-            index: the layer.
-            call: what else it is called with.
-            hidden: its input ``[b, T, H]``.
+            run: the layer as it was run forward.
             cotangent: the gradient of its output ``[b, T, H]``.
-            keys: one per row, where the layer drops out.
+            kept: what the forward pass kept.
             needs_input: whether the gradient of the input is wanted; otherwise ``cotangent`` is
                 returned in its place.
         """
-        _, function = self._functions(index, call, needs_input=needs_input)
-        gradients = function(*self._arrays(index), hidden, call.arrays, keys, cotangent)
+        functions = self._functions(run, needs_input=needs_input)
+        gradients = functions.backward(
+            *self._arrays(run.index), run.hidden, run.call.arrays, run.keys, cotangent, kept
+        )
         return (gradients[:-1], gradients[-1]) if needs_input else (gradients, cotangent)
 
     def _arrays(self, index: int) -> tuple[list[mx.array], list[mx.array]]:
         return [slot.get() for slot in self._layers[index].trainable], self.frozen(index)
 
-    def _functions(
-        self, index: int, call: LayerCall, *, needs_input: bool
-    ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        layer = self._layers[index]
+    def _functions(self, run: Pass, *, needs_input: bool) -> _Functions:
+        layer = self._layers[run.index]
+        kind = (self._kinds[run.index], run.call.static, layer.module.training, needs_input)
         if not self._settings.compiled:
-            return _layer_functions(layer, call, self._settings, needs_input=needs_input)
-        kind = (layer.structure, call.static, layer.module.training, needs_input)
+            kind = (run.index, run.call.static, needs_input)
         if kind not in self._compiled:
-            functions = _layer_functions(layer, call, self._settings, needs_input=needs_input)
-            self._compiled[kind] = (mx.compile(functions[0]), mx.compile(functions[1]))
+            made = _LayerRunner(layer, run.call, self._linears[run.index], self._settings, needs_input)
+            functions = (made.forward, made.forward_keeping, made.backward)
+            if self._settings.compiled:
+                functions = tuple(mx.compile(f) for f in functions)
+            self._compiled[kind] = _Functions(*functions)
         return self._compiled[kind]
 
 
-def _layer_functions(
-    layer: Layer, call: LayerCall, settings: StepSettings, *, needs_input: bool
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Make a layer's functions of its arrays; any layer of the same structure may be run by them."""
+@dataclass(frozen=True)
+class _LayerRunner:
+    """Runs any layer of one structure, given its arrays."""
+
+    layer: Layer
+    call: LayerCall
+    linears: Sequence[Any]
+    settings: StepSettings
+    needs_input: bool
 
     def forward(
-        trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, keys: mx.array | None
+        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, keys: mx.array | None
     ) -> mx.array:
-        with ExitStack() as stack:
-            stack.enter_context(_holding(layer.trainable, trained))
-            stack.enter_context(_holding(layer.frozen, frozen))
-            stack.enter_context(keyed_randomness(keys))
-            if settings.score_bytes:
-                stack.enter_context(chunked_attention(settings.score_bytes))
-            args, kwargs = call.build(tuple(arrays))
-            output = layer.module(hidden, *args, **kwargs)
-        if not isinstance(output, mx.array):
-            raise CannotTakeApartError(f"a layer returns a {type(output).__name__}")
-        return output
+        with self._settled(keys):
+            return self._run(trained, frozen, hidden, arrays, None)
+
+    def forward_keeping(
+        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, keys: mx.array | None
+    ) -> tuple[mx.array, list[mx.array]]:
+        outputs = Outputs([], is_replay=False)
+        with self._settled(keys):
+            return self._run(trained, frozen, hidden, arrays, outputs), outputs.arrays
 
     def backward(
+        self,
         trained: Arrays,
         frozen: Arrays,
         hidden: mx.array,
         arrays: Arrays,
         keys: mx.array | None,
         cotangent: mx.array,
+        kept: list[mx.array] | None,
     ) -> list[mx.array]:
         count = len(trained)
+        outputs = None if kept is None else Outputs(kept, is_replay=True)
 
         def output_of(*inputs: mx.array) -> mx.array:
-            given = inputs[count] if needs_input else hidden
-            return forward(inputs[:count], frozen, given, arrays, keys)
+            given = inputs[count] if self.needs_input else hidden
+            return self._run(inputs[:count], frozen, given, arrays, outputs)
 
-        inputs = [*trained, hidden] if needs_input else [*trained]
-        _, gradients = mx.vjp(output_of, inputs, [cotangent])
+        inputs = [*trained, hidden] if self.needs_input else [*trained]
+        # Open around the whole: replayed modules run when their gradients are asked for.
+        with self._settled(keys):
+            _, gradients = mx.vjp(output_of, inputs, [cotangent])
         return gradients
 
-    return forward, backward
+    @contextmanager
+    def _settled(self, keys: mx.array | None) -> Iterator[None]:
+        if self.settings.score_bytes is None:
+            with keyed_randomness(keys):
+                yield
+            return
+        with keyed_randomness(keys), chunked_attention(self.settings.score_bytes):
+            yield
 
-
-@contextmanager
-def _holding(slots: Sequence[Slot], arrays: Arrays) -> Iterator[None]:
-    """Put arrays in their places for a while, and the layer's own back afterwards."""
-    own = [slot.get() for slot in slots]
-    for slot, array in zip(slots, arrays, strict=True):
-        slot.put(array)
-    try:
-        yield
-    finally:
-        for slot, array in zip(slots, own, strict=True):
-            slot.put(array)
+    def _run(
+        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, outputs: Outputs | None
+    ) -> mx.array:
+        with (
+            holding(self.layer.trainable, trained),
+            holding(self.layer.frozen, frozen),
+            intercepted(self.linears, outputs),
+        ):
+            args, kwargs = self.call.build(tuple(arrays))
+            output = self.layer.module(hidden, *args, **kwargs)
+        if not isinstance(output, mx.array):
+            raise CannotTakeApartError(f"a layer returns a {type(output).__name__}")
+        return output

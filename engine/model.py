@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
 
 from engine.errors import ConfigError, ModelError
-from engine.layers import StepSettings
 from engine.parts import CannotTakeApartError, Parts
 from engine.step import LayerStep, MicroBatch, WholeGraphStep
+from engine.trees import flatten, number, trainable
 
 if TYPE_CHECKING:
     import mlx.nn as nn
 
     from engine.config import RunConfig
+    from engine.layers import StepSettings
     from engine.model_files import ModelFiles
     from engine.step import Stepper
 
@@ -84,18 +84,13 @@ def load_adapted(config: RunConfig, files: ModelFiles) -> Adapted:
     )
 
 
-def trainable(model: nn.Module) -> dict[str, mx.array]:
-    """Return the trained arrays by their path in the model."""
-    return dict(cast("list[tuple[str, mx.array]]", tree_flatten(model.trainable_parameters())))
-
-
 def attach(model: nn.Module, config: RunConfig) -> None:
     """Attach adapters with mlx-lm's own layers.
 
     Raises:
-        ConfigError: when there are more layers or ranks asked for than the model has, or no module fits.
+        ConfigError: when more layers or ranks are asked for than the model has, or no module fits.
     """
-    from mlx_lm.tuner.utils import linear_to_lora_layers
+    from mlx_lm.tuner import utils
 
     layers = cast("list[nn.Module]", getattr(model, "layers", []))
     problems: list[str] = []
@@ -109,14 +104,15 @@ def attach(model: nn.Module, config: RunConfig) -> None:
         return
     parameters = config.lora_parameters.model_dump(exclude_none=True)
     try:
-        linear_to_lora_layers(
+        cast("Any", utils).linear_to_lora_layers(
             model, config.num_layers, parameters, use_dora=config.fine_tune_type == "dora"
         )
     except ValueError as error:
         raise ConfigError([f"fine_tune_type {config.fine_tune_type}: {error}"]) from None
     arrays = trainable(model)
     if not arrays:
-        known = sorted({name.rsplit(".", 1)[-1] for layer in layers for name, _ in layer.named_modules()})
+        named = (cast("list[tuple[str, nn.Module]]", layer.named_modules()) for layer in layers)
+        known = sorted({name.rsplit(".", 1)[-1] for modules in named for name, _ in modules})
         wanted = config.lora_parameters.keys
         problems.append(f"lora_parameters.keys: no module is called {wanted}; there are {known}")
     problems += _rank_problems(arrays, config.lora_parameters.rank)
@@ -135,7 +131,9 @@ def _rank_problems(arrays: dict[str, mx.array], rank: int) -> list[str]:
     if not limits or rank <= (smallest := min(limits.values())):
         return []
     where = next(path for path, size in limits.items() if size == smallest)
-    return [f"lora_parameters.rank: {rank} is larger than {where}, whose smaller side is {smallest}"]
+    return [
+        f"lora_parameters.rank: {rank} is larger than {where}, whose smaller side is {smallest}"
+    ]
 
 
 def _cast(model: nn.Module, config: RunConfig) -> None:
@@ -143,12 +141,7 @@ def _cast(model: nn.Module, config: RunConfig) -> None:
     if config.dtype == "auto" and not device_is_cpu():
         return
     wanted = mx.float32 if config.dtype == "auto" else getattr(mx, config.dtype)
-    model.update(
-        tree_map(
-            lambda a: a.astype(wanted) if mx.issubdtype(a.dtype, mx.floating) else a,
-            model.parameters(),
-        )
-    )
+    model.set_dtype(wanted)
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
@@ -170,13 +163,15 @@ def _load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _total_parameters(model: nn.Module) -> int:
-    from mlx_lm.utils import get_total_parameters
+    from mlx_lm import utils
 
-    return int(cast("Any", get_total_parameters)(model))
+    return int(cast("Any", utils).get_total_parameters(model))
 
 
-def choose_stepper(model: nn.Module, config: RunConfig, settings: StepSettings) -> tuple[Stepper, str]:
-    """Return the way to step, and why: layer by layer where it gives the whole graph's gradients."""
+def choose_stepper(
+    model: nn.Module, config: RunConfig, settings: StepSettings
+) -> tuple[Stepper, str]:
+    """Return the way to step, and why: layer by layer where that gives the same gradients."""
     if config.step == "whole-graph":
         return WholeGraphStep(model), "the whole graph at once, as asked"
     try:
@@ -216,16 +211,16 @@ def _disagreement(model: nn.Module, stepper: LayerStep) -> str:
     try:
         ours: dict[str, mx.array] = {}
         theirs: dict[str, mx.array] = {}
-        loss = stepper.add(batch, ours, _NoControl()).item()
-        expected = WholeGraphStep(model).add(batch, theirs, _NoControl()).item()
+        loss = number(stepper.add(batch, ours, _NoControl()))
+        expected = number(WholeGraphStep(model).add(batch, theirs, _NoControl()))
     finally:
         model.train(was_training)
     tolerance = TOLERANCE.get(_dtype(model), 1e-1)
     if not _is_close(loss, expected, tolerance):
         return f"taken apart, its loss is {loss:.6g} instead of {expected:.6g}"
-    scale = max((mx.abs(g).max().item() for g in theirs.values()), default=0.0)
+    scale = max((number(mx.abs(g).max()) for g in theirs.values()), default=0.0)
     for name, gradient in theirs.items():
-        difference = mx.abs(ours[name] - gradient).max().item()
+        difference = number(mx.abs(ours[name] - gradient).max())
         if not difference <= tolerance * max(scale, 1e-12):
             return f"taken apart, the gradient of {name} differs by {difference:.3g} of {scale:.3g}"
     return ""
@@ -243,7 +238,7 @@ def _vocabulary(stepper: LayerStep) -> int:
 
 def _dtype(model: nn.Module) -> mx.Dtype:
     """The type that the model computes in: that of its norms and embeddings."""
-    kinds = {a.dtype for _, a in tree_flatten(model.parameters()) if mx.issubdtype(a.dtype, mx.floating)}
+    kinds = {array.dtype for array in flatten(model.parameters()).values()}
     for kind in (mx.bfloat16, mx.float16):
         if kind in kinds:
             return kind

@@ -26,7 +26,9 @@ class ModelFiles:
     @property
     def num_layers(self) -> int | None:
         """Layers of the model, where its config says so."""
-        return self._number("num_hidden_layers") or self._number("n_layer") or self._number("n_layers")
+        return (
+            self._number("num_hidden_layers") or self._number("n_layer") or self._number("n_layers")
+        )
 
     @property
     def max_positions(self) -> int | None:
@@ -62,7 +64,8 @@ def find_model(config: RunConfig) -> ModelFiles:
     """Return a model's files, downloading them from the hub when they are not here yet.
 
     Raises:
-        ModelError: when there is no such model, it cannot be fetched, or the settings do not suit it.
+        ModelError: when there is no such model, it cannot be fetched, or the settings do not
+            suit it.
     """
     local = is_local(config.model)
     path = Path(config.model).expanduser() if local else _download(config.model)
@@ -101,7 +104,7 @@ def read_model_folder(path: Path) -> ModelFiles:
         if (path / "adapter_config.json").is_file():
             raise ModelError(
                 f"{path} holds an adapter, not a model.",
-                "Give the base model as 'model', and this as 'resume_adapter_file' to begin with it.",
+                "Give the base model as 'model', and this as 'resume_adapter_file' to begin with.",
             )
         raise ModelError(f"{path} has no config.json, so it is not a model's folder.", _FOLDER_HINT)
     try:
@@ -122,8 +125,8 @@ def _download(name: str) -> Path:
     """Fetch a model from the hub into its cache, or take it from there."""
     # Read when huggingface_hub is imported; its bars would be drawn over the dashboard.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import httpx
-    from huggingface_hub import snapshot_download
+    import httpx2
+    import huggingface_hub
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -132,9 +135,17 @@ def _download(name: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    patterns = ["*.json", "model*.safetensors", "*.py", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+    patterns = [
+        "*.json",
+        "model*.safetensors",
+        "*.py",
+        "tokenizer.model",
+        "*.tiktoken",
+        "*.txt",
+        "*.jinja",
+    ]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(cast("Any", huggingface_hub).snapshot_download(name, allow_patterns=patterns))
     except GatedRepoError:
         raise ModelError(
             f"{name} asks for its licence to be accepted.",
@@ -145,7 +156,13 @@ def _download(name: str) -> Path:
             f"The Hugging Face hub has no model {name}, or it is private.",
             "Check the name; for a private model log in with: hf auth login",
         ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        HfHubHTTPError,
+        httpx2.HTTPError,
+        OSError,
+    ) as error:
         raise ModelError(
             f"{name} is not on this machine, and the Hugging Face hub did not answer "
             f"({type(error).__name__}).",

@@ -1,16 +1,20 @@
-"""mlx's optimisers with mlx-lm's settings, updating a layer at a time so that little lives twice."""
+"""MLX's optimisers with mlx-lm's settings, a layer at a time so that little lives twice."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from engine.errors import ConfigError
+from engine.parts import slots_of
+from engine.trees import flatten, number, trainable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import mlx.nn as nn
 
     from engine.config import RunConfig
@@ -22,8 +26,6 @@ _CLASSES = {
     "sgd": optim.SGD,
     "adafactor": optim.Adafactor,
 }
-_ARRAYS_AT_ONCE = 16
-"""About one layer's adapters."""
 
 
 class Updater:
@@ -34,50 +36,52 @@ class Updater:
             schedule's arguments do not suit it.
     """
 
-    def __init__(self, model: nn.Module, config: RunConfig) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, config: RunConfig, *, is_compiled: bool = False) -> None:
         self._max_norm = config.max_grad_norm
         name = config.optimizer
         try:
-            self._optimizer = _CLASSES[name](
+            self._optimizer: Any = _CLASSES[name](
                 learning_rate=_learning_rate(config), **config.optimizer_config.get(name, {})
             )
         except TypeError as error:
             raise ConfigError([f"optimizer_config.{name}: {error}"]) from None
-        flat = dict(cast("list[tuple[str, mx.array]]", tree_flatten(model.trainable_parameters())))
+        arrays = trainable(model)
         # A flat tree, so that any part of it can be updated on its own.
-        self._optimizer.init(flat)
+        self._optimizer.init(arrays)
         mx.eval(self._optimizer.state)
+        self._slots = {slot.path: slot for slot in slots_of(model) if slot.path in arrays}
+        self._groups = _by_layer(arrays)
+        compile_: Callable[[Any], Any] = mx.compile if is_compiled else lambda f: f
+        self._squares = compile_(_sum_of_squares)
+        self._update = compile_(self._updated)
 
     @property
     def learning_rate(self) -> float:
         """The rate of the newest update, or of the first when there was none."""
-        return float(cast("mx.array", self._optimizer.learning_rate).item())
+        return number(self._optimizer.learning_rate)
 
     @property
     def updates(self) -> int:
         """Updates made so far."""
-        return int(cast("mx.array", self._optimizer.step).item())
+        return int(number(self._optimizer.step))
 
     @property
     def state_bytes(self) -> int:
         """What the optimiser's moments take."""
-        return sum(a.nbytes for _, a in cast("list[Any]", tree_flatten(self._optimizer.state)))
+        return sum(array.nbytes for array in flatten(self._optimizer.state).values())
 
     def apply(self, gradients: dict[str, mx.array], tokens: int) -> float:
         """Update the model with the mean gradient, unless it is not finite.
 
         Args:
-            gradients: sums over trained tokens; emptied as they are used.
+            gradients: sums over trained tokens, by path; emptied as they are used.
             tokens: how many tokens the sums are over.
 
         Returns:
             The mean gradient's norm before clipping; when it is not finite nothing was changed.
         """
-        squares = mx.array(0.0)
-        for gradient in gradients.values():
-            squares = squares + mx.square(gradient.astype(mx.float32)).sum()
-        norm = float(mx.sqrt(squares).item()) / tokens
+        squares = [self._squares([gradients[name] for name in names]) for names in self._groups]
+        norm = number(mx.sqrt(mx.sum(mx.stack(squares)))) / tokens
         if not norm < float("inf"):
             gradients.clear()
             return norm
@@ -85,33 +89,72 @@ class Updater:
         if self._max_norm is not None and norm > self._max_norm:
             factor *= self._max_norm / norm
         self._begin_update()
-        names = list(gradients)
-        state = cast("dict[str, Any]", self._optimizer.state)
-        for start in range(0, len(names), _ARRAYS_AT_ONCE):
-            some = {name: gradients.pop(name) * factor for name in names[start : start + _ARRAYS_AT_ONCE]}
-            parameters = dict(tree_flatten(self._model.trainable_parameters()))
-            updated = tree_map(self._optimizer.apply_single, some, parameters, state)
-            self._model.update(tree_unflatten(list(updated.items())))
-            del some, parameters
-            mx.eval(updated, [state[name] for name in updated])
-        mx.eval(self._optimizer.state)
+        state = self._optimizer.state
+        scalars = (state["learning_rate"], state["step"], mx.array(factor))
+        for names in self._groups:
+            slots = [self._slots[name] for name in names]
+            updated, moments = self._update(
+                [gradients.pop(name) for name in names],
+                [slot.get() for slot in slots],
+                [state[name] for name in names],
+                *scalars,
+            )
+            for name, slot, array, moment in zip(names, slots, updated, moments, strict=True):
+                slot.put(array)
+                state[name] = moment
+            mx.async_eval(updated, moments)
+        mx.eval(state, [slot.get() for slot in self._slots.values()])
         return norm
 
     def _begin_update(self) -> None:
         """What ``Optimizer.apply_gradients`` does once before it goes through the arrays."""
         optimizer = self._optimizer
-        state = cast("dict[str, Any]", optimizer.state)
-        for name, schedule in cast("Any", optimizer)._schedulers.items():
-            state[name] = schedule(optimizer.step)
-        state["step"] = optimizer.step + 1
+        for name, schedule in optimizer._schedulers.items():
+            optimizer.state[name] = schedule(optimizer.step)
+        optimizer.state["step"] = optimizer.step + 1
+
+    def _updated(
+        self,
+        gradients: list[mx.array],
+        parameters: list[mx.array],
+        moments: list[dict[str, mx.array]],
+        learning_rate: mx.array,
+        step: mx.array,
+        factor: mx.array,
+    ) -> tuple[list[mx.array], list[dict[str, mx.array]]]:
+        """A group's new parameters and moments; the rate and step are inputs, or a trace would keep them."""
+        state = self._optimizer.state
+        held = {"learning_rate": state["learning_rate"], "step": state["step"]}
+        state.update(learning_rate=learning_rate, step=step)
+        try:
+            updated = [
+                self._optimizer.apply_single(gradient * factor.astype(gradient.dtype), parameter, moment)
+                for gradient, parameter, moment in zip(gradients, parameters, moments, strict=True)
+            ]
+        finally:
+            state.update(held)
+        return updated, moments
+
+
+def _sum_of_squares(gradients: list[mx.array]) -> mx.array:
+    return mx.sum(mx.stack([mx.square(g.astype(mx.float32)).sum() for g in gradients]))
+
+
+def _by_layer(names: Iterable[str]) -> list[list[str]]:
+    """Group paths by layer: groups of one shape share a trace, and little lives twice at a time."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        layer = re.match(r".*?\.\d+\.", name)
+        groups.setdefault(layer[0] if layer else "", []).append(name)
+    return list(groups.values())
 
 
 def _learning_rate(config: RunConfig) -> Any:
     if config.lr_schedule is None:
         return config.learning_rate
-    from mlx_lm.tuner.utils import build_schedule
+    from mlx_lm.tuner import utils
 
     try:
-        return cast("Any", build_schedule)(config.lr_schedule.model_dump())
+        return cast("Any", utils).build_schedule(config.lr_schedule.model_dump())
     except (TypeError, IndexError) as error:
         raise ConfigError([f"lr_schedule.arguments: {error}"]) from None

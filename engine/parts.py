@@ -233,7 +233,7 @@ def _describe(module: nn.Module, path: str) -> Layer:
     trained = {
         name for name, _ in cast("list[tuple[str, mx.array]]", tree_flatten(module.trainable_parameters()))
     }
-    slots = list(_slots(module, ""))
+    slots = slots_of(module)
     return Layer(
         module=module,
         path=path,
@@ -245,6 +245,11 @@ def _describe(module: nn.Module, path: str) -> Layer:
             for _, m in module.named_modules()
         ),
     )
+
+
+def slots_of(module: nn.Module) -> list[Slot]:
+    """Return the places of all arrays below a module."""
+    return list(_slots(module, ""))
 
 
 def _slots(container: Any, prefix: str) -> Iterator[Slot]:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from engine import events as ev
 from engine.errors import ConfigError, did_you_mean
-from engine.journal import read_journal
+from engine.journal import read_outline
 from engine.view import RunView, Status
+
+QUIET_SECONDS = 10.0
+"""A run whose journal has not grown for so long has no process any more."""
 
 
 def home() -> Path:
@@ -111,13 +114,18 @@ def check_writable(path: Path) -> None:
         )
 
 
-def list_runs() -> list[RunSummary]:
-    """Return all runs on this machine, the newest first."""
+def list_runs(most: int | None = None) -> list[RunSummary]:
+    """Return the runs on this machine, the newest first.
+
+    Args:
+        most: how many; None means all.
+    """
     folder = runs_folder()
     if not folder.is_dir():
         return []
     found = [RunDirectory(p) for p in folder.iterdir() if (p / "events.jsonl").is_file()]
-    return sorted((summarise(run) for run in found), key=lambda s: s.time, reverse=True)
+    found.sort(key=lambda run: run.journal_file.stat().st_mtime, reverse=True)
+    return [summarise(run) for run in found[:most]]
 
 
 def find_run(name: str | None) -> RunDirectory:
@@ -127,7 +135,7 @@ def find_run(name: str | None) -> RunDirectory:
         ConfigError: when there is no such run.
     """
     if name is None:
-        runs = list_runs()
+        runs = list_runs(most=1)
         if not runs:
             raise ConfigError(["there are no runs yet"], hint="Start one: lora-tui demo")
         return runs[0].directory
@@ -140,15 +148,18 @@ def find_run(name: str | None) -> RunDirectory:
 
 def summarise(run: RunDirectory) -> RunSummary:
     """Say how a run stands, from its journal."""
-    events = read_journal(run.journal_file)
+    events = read_outline(run.journal_file)
     view = RunView()
     view.apply_all(events)
+    newest = max((event.time for event in events), default=0.0)
+    # A living run writes how the machine is every second, also while it is paused.
+    is_quiet = time.time() - newest > QUIET_SECONDS
     best = view.best or (view.evaluations[-1] if view.evaluations else None)
     return RunSummary(
         directory=run,
-        status=view.status if view.is_over else "interrupted",
+        status="interrupted" if is_quiet and not view.is_over else view.status,
         iteration=view.iteration,
         iterations=view.started.iterations if isinstance(view.started, ev.Started) else 0,
         val_loss=best.val_loss if best else None,
-        time=events[-1].time if events else 0.0,
+        time=newest,
     )

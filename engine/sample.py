@@ -1,4 +1,4 @@
-"""Answers fixed prompts with the model as it is, between steps, without touching the run's randomness."""
+"""Answers fixed prompts with the model as it is, without touching the run's randomness."""
 
 from __future__ import annotations
 
@@ -49,4 +49,6 @@ def _encode(tokenizer: Any, prompt: str) -> list[int]:
     if getattr(tokenizer, "chat_template", None) is None:
         return list(tokenizer.encode(prompt))
     messages = [{"role": "user", "content": prompt}]
-    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+    return list(
+        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    )

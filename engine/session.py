@@ -1,7 +1,7 @@
 """Owns a run's trainer thread: the only module that knows threads.
 
-Everything that touches MLX happens on that one thread. Others read the append-only ``events`` by index
-from wherever they stopped, and put wishes into the mailbox.
+Everything that touches MLX happens on that one thread. Others read the append-only ``events`` by
+index from wherever they stopped, and put wishes into the mailbox.
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class Session:
 
     def _run(self) -> None:
         self._record(
-            ev.Progress(time=time.time(), stage="libraries", message="loading MLX and its libraries")
+            ev.Progress(
+                time=time.time(), stage="libraries", message="loading MLX and its libraries"
+            )
         )
         from engine.blas import preload_openblas
 
@@ -143,7 +145,9 @@ class Session:
             ev.Ended(
                 time=time.time(),
                 status="failed",
-                iteration=max((e.iteration for e in self._events if isinstance(e, ev.Step)), default=0),
+                iteration=max(
+                    (e.iteration for e in self._events if isinstance(e, ev.Step)), default=0
+                ),
                 reason=error.message,
                 hint=error.hint,
                 exit_code=exit_code,
@@ -205,7 +209,9 @@ def _as_run_error(error: Exception, directory: RunDirectory) -> LoraTuiError:
     """Put an unexpected error into words; its traceback goes to the run's log."""
     import traceback
 
-    hint = "This is a fault of the program, or of a library. The checkpoints saved before are intact."
+    hint = (
+        "This is a fault of the program, or of a library. The checkpoints saved before are intact."
+    )
     if directory.path.is_dir():
         text = "".join(traceback.format_exception(error))
         with directory.log_file.open("a", encoding="utf-8") as log:

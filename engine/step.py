@@ -16,9 +16,9 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from engine.layers import LayerFunctions
+from engine.layers import LayerFunctions, Pass
 from engine.randomness import keyed_randomness, row_keys
-from engine.tail import Tail, token_losses
+from engine.tail import StepInterrupted, Tail, token_losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from engine.layers import StepSettings
-    from engine.parts import LayerCall, Parts
+    from engine.parts import Parts
 
     Gradients = dict[str, mx.array]
-
-
-class StepInterrupted(Exception):  # noqa: N818 - a signal, not an error
-    """A stop was asked for inside a step; the step's work so far is dropped."""
 
 
 class ShrinkAsked(Exception):  # noqa: N818 - a signal, not an error
@@ -108,16 +104,17 @@ class LayerStep:
             StepInterrupted: when a stop was asked for.
             ShrinkAsked: when a smaller micro-batch was asked for before anything was added.
         """
-        keys = self._keys(batch)
-        calls, inputs, hidden = self._forward(batch, keys, control, keep=True)
-        loss, cotangent = self._tail.loss_and_gradient(hidden, batch.tokens, batch.trained)
+        passes, kept, hidden = self._forward(batch, control, keep=True)
+        loss, cotangent = self._tail.loss_and_gradient(
+            hidden, batch.tokens, batch.trained, control.should_stop
+        )
         del hidden
-        mx.async_eval(loss, cotangent)
-        for index in reversed(range(self._first_trained, len(calls))):
-            added, cotangent = self._functions.backward(
-                index, calls[index], inputs.pop(), cotangent, keys[index], index > self._first_trained
-            )
-            names = self._names[index]
+        while passes:
+            run, outputs = passes.pop(), kept.pop()
+            needs_input = run.index > self._first_trained
+            added, cotangent = self._functions.backward(run, cotangent, outputs, needs_input=needs_input)
+            names = self._names[run.index]
+            del run, outputs
             for name, gradient in zip(names, added, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
             self._evaluate([gradients[name] for name in names], cotangent)
@@ -128,26 +125,29 @@ class LayerStep:
 
     def loss(self, batch: MicroBatch, control: Control) -> mx.array:
         """Return a micro-batch's loss sum without gradients; see ``Stepper``."""
-        _, _, hidden = self._forward(batch, self._keys(batch), control, keep=False)
-        loss = self._tail.loss(hidden, batch.tokens, batch.trained)
-        mx.eval(loss)
-        return loss
+        _, _, hidden = self._forward(batch, control, keep=False)
+        return self._tail.loss(hidden, batch.tokens, batch.trained, control.should_stop)
 
     def _forward(
-        self, batch: MicroBatch, keys: list[mx.array | None], control: Control, *, keep: bool
-    ) -> tuple[list[LayerCall], list[mx.array], mx.array]:
+        self, batch: MicroBatch, control: Control, *, keep: bool
+    ) -> tuple[list[Pass], list[list[mx.array] | None], mx.array]:
+        """Run all layers; return what the backward pass needs of the trained ones."""
         hidden, calls = self.parts.embed(mx.array(batch.tokens[:, :-1]))
-        inputs: list[mx.array] = []
+        first_kept = self._functions.first_kept(self._first_trained, hidden) if keep else len(calls)
+        passes: list[Pass] = []
+        kept: list[list[mx.array] | None] = []
         for index, call in enumerate(calls):
+            run = Pass(index, call, hidden, self._keys(batch, index))
+            hidden, outputs = self._functions.forward(run, keep=index >= first_kept)
             if keep and index >= self._first_trained:
-                inputs.append(hidden)
-            hidden = self._functions.forward(index, call, hidden, keys[index])
-            self._evaluate([], hidden)
+                passes.append(run)
+                kept.append(outputs)
+            self._evaluate(outputs or [], hidden)
             if control.should_stop():
                 raise StepInterrupted
             if keep and control.micro_batch() < len(batch.places):
                 raise ShrinkAsked
-        return calls, inputs, hidden
+        return passes, kept, hidden
 
     def _evaluate(self, arrays: list[mx.array], carried: mx.array) -> None:
         """Evaluate a layer's results; with pipelining, only wait for the layer before."""
@@ -161,13 +161,11 @@ class LayerStep:
 
     _in_flight: mx.array | None = None
 
-    def _keys(self, batch: MicroBatch) -> list[mx.array | None]:
-        return [
-            row_keys(batch.seed, batch.iteration, batch.places, index)
-            if layer.has_dropout and layer.module.training
-            else None
-            for index, layer in enumerate(self.parts.layers)
-        ]
+    def _keys(self, batch: MicroBatch, index: int) -> mx.array | None:
+        layer = self.parts.layers[index]
+        if not (layer.has_dropout and layer.module.training):
+            return None
+        return row_keys(batch.seed, batch.iteration, batch.places, index)
 
 
 class WholeGraphStep:

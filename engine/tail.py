@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SMALLEST_CHUNK = 32
 
 
+class StepInterrupted(Exception):  # noqa: N818 - a signal, not an error
+    """A stop was asked for inside a step; the step's work so far is dropped."""
+
+
 @mx.custom_function
 def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
     """Return each position's cross entropy in nats, computed in float32.
@@ -57,20 +61,38 @@ class Tail:
         self._value_and_gradient = compile_(self._chunk_loss_and_gradient)
 
     def loss(
-        self, hidden: mx.array, tokens: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_]
+        self,
+        hidden: mx.array,
+        tokens: npt.NDArray[np.int32],
+        trained: npt.NDArray[np.bool_],
+        should_stop: Callable[[], bool],
     ) -> mx.array:
-        """Return the loss sum over trained positions; ``hidden`` is ``[b, T, H]``."""
+        """Return the evaluated loss sum over trained positions; ``hidden`` is ``[b, T, H]``.
+
+        Raises:
+            StepInterrupted: when a stop was asked for between chunks.
+        """
         flat = hidden.reshape(-1, hidden.shape[-1])
         total = mx.array(0.0)
         for places, targets, weights in self._chunks(tokens, trained):
             total = total + self._value(flat[places][None], targets, weights)
             mx.eval(total)
+            if should_stop():
+                raise StepInterrupted
         return total
 
     def loss_and_gradient(
-        self, hidden: mx.array, tokens: npt.NDArray[np.int32], trained: npt.NDArray[np.bool_]
+        self,
+        hidden: mx.array,
+        tokens: npt.NDArray[np.int32],
+        trained: npt.NDArray[np.bool_],
+        should_stop: Callable[[], bool],
     ) -> tuple[mx.array, mx.array]:
-        """Return the loss sum, and its gradient ``[b, T, H]`` not yet evaluated."""
+        """Return the loss sum, and its gradient ``[b, T, H]``, both evaluated.
+
+        Raises:
+            StepInterrupted: when a stop was asked for between chunks.
+        """
         flat = hidden.reshape(-1, hidden.shape[-1])
         total = mx.array(0.0)
         gradient = mx.zeros_like(flat)
@@ -80,6 +102,8 @@ class Tail:
             # Padding repeats a place with weight 0, so adding is right where setting is not.
             gradient = gradient.at[places].add(piece[0])
             mx.eval(total, gradient)
+            if should_stop():
+                raise StepInterrupted
         return total, gradient.reshape(hidden.shape)
 
     def _chunk_loss(self, hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:

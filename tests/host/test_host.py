@@ -15,8 +15,7 @@ import pytest
 from engine.host import HostSample, open_host
 from engine.host.linux import LinuxHost
 from engine.host.sample import disk_free
-
-from .near import near
+from tests.host.near import near
 
 supported = pytest.mark.skipif(
     sys.platform not in ("darwin", "linux"), reason="only macOS and Linux can be read"

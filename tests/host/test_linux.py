@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.host.linux import Footprint, LinuxHost, Psi, read_psi
-
-from .near import near
+from tests.host.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,7 @@ import pytest
 
 from engine.host.mac_calls import IO_KIT, LIB_PROC, LIB_SYSTEM, Kernel, load_library
 from engine.host.macos import MacHost, Power
-
-from .near import near
+from tests.host.near import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 
     from engine.events import Pressure
     from engine.host.sample import HostSample
-
-    from .conftest import MacScript
+    from tests.host.conftest import MacScript
 
 PAGE = 16384
 MIB = 2**20

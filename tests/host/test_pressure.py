@@ -13,8 +13,7 @@ from engine.host.pressure import (
     mac_pressure,
     mac_to_yellow,
 )
-
-from .near import near
+from tests.host.near import near
 
 GIB = 2**30
 MIB = 2**20

@@ -11,8 +11,7 @@ import pytest
 
 from engine.host.sample import HostSample
 from engine.host.sampler import Clocks, HostSampler, system_clocks
-
-from .near import near
+from tests.host.near import near
 
 NIGHT = 28_800
 

@@ -6,10 +6,8 @@ Its loss is mlx-lm's but for one mended fault: the mask ends before the first pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,6 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm import load
 from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adam": optim.Adam,

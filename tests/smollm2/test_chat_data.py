@@ -15,7 +15,8 @@ _CHAT = Path(__file__).resolve().parents[1] / "data" / "chat"
 @pytest.mark.parametrize(("split", "count"), [("train", 176), ("valid", 26), ("test", 26)])
 def test_rows(smollm2: Path, split: str, count: int) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(smollm2)
-    rows = [json.loads(line)["messages"] for line in (_CHAT / f"{split}.jsonl").open()]
+    with (_CHAT / f"{split}.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line)["messages"] for line in lines]
     assert len(rows) == count
     for messages in rows:
         turns = [message["role"] for message in messages if message["role"] != "system"]

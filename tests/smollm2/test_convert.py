@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import pytest
@@ -13,6 +12,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from tests.smollm2 import convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +11,9 @@ from mlx_lm import load
 from mlx_lm.tuner.trainer import default_loss
 
 from tests.smollm2.reference import Batch, Lora, Optimizer, stock_losses
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
