@@ -38,10 +38,10 @@ class Section(BaseModel):
 class LoraParameters(Section):
     """The shape of the adapters."""
 
-    rank: int = Field(8, ge=1)
+    rank: int = Field(default=8, ge=1)
     scale: float
     """Factor of the low-rank update, used directly (PEFT's alpha is scale × rank)."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     keys: list[str] | None = None
     """Names of the modules to adapt inside a layer; None means every linear module."""
 
@@ -51,9 +51,9 @@ class Schedule(Section):
 
     name: Literal["cosine_decay", "exponential_decay", "linear_schedule", "step_decay"]
     arguments: list[float]
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(default=0, ge=0)
     """Optimiser updates."""
-    warmup_init: float = Field(0.0, ge=0)
+    warmup_init: float = Field(default=0.0, ge=0)
 
 
 class RunConfig(Section):
@@ -69,30 +69,30 @@ class RunConfig(Section):
     optimizer_config: dict[Optimizer, dict[str, Any]] = Field(
         default_factory=dict[Optimizer, dict[str, Any]]
     )
-    seed: int = Field(0, ge=0)
-    num_layers: int = Field(16, ge=-1)
+    seed: int = Field(default=0, ge=0)
+    num_layers: int = Field(default=16, ge=-1)
     """Layers to train, counted from the last; -1 means all."""
-    batch_size: int = Field(4, ge=1)
-    iters: int = Field(1000, ge=1)
-    val_batches: int = Field(25, ge=-1)
+    batch_size: int = Field(default=4, ge=1)
+    iters: int = Field(default=1000, ge=1)
+    val_batches: int = Field(default=25, ge=-1)
     """-1 means all validation rows, 0 no evaluation."""
-    learning_rate: float = Field(1e-5, ge=0)
-    steps_per_report: int = Field(10, ge=1)
+    learning_rate: float = Field(default=1e-5, ge=0)
+    steps_per_report: int = Field(default=10, ge=1)
     """Iterations between lines of ``--plain``; the dashboard and the journal have every one."""
-    steps_per_eval: int = Field(200, ge=1)
+    steps_per_eval: int = Field(default=200, ge=1)
     resume_adapter_file: str | None = None
     """Adapter weights to begin with. Not a resume: optimiser and position start afresh."""
     adapter_path: str | None = None
     """A folder that also gets the newest adapters; the run keeps its own in any case."""
-    save_every: int = Field(100, ge=1)
+    save_every: int = Field(default=100, ge=1)
     test: bool = False
-    test_batches: int = Field(500, ge=-1)
-    max_seq_length: int = Field(2048, ge=8)
+    test_batches: int = Field(default=500, ge=-1)
+    max_seq_length: int = Field(default=2048, ge=8)
     """Tokens; longer rows are cut."""
     config: str | None = None
     grad_checkpoint: bool = False
     """Has no effect: a step here never holds more than a layer's activations at a time."""
-    grad_accumulation_steps: int = Field(1, ge=1)
+    grad_accumulation_steps: int = Field(default=1, ge=1)
     clear_cache_threshold: int | str = 0
     lr_schedule: Schedule | None = None
     lora_parameters: LoraParameters = LoraParameters(rank=8, dropout=0.0, scale=20.0)
@@ -108,22 +108,22 @@ class RunConfig(Section):
 
     name: str | None = None
     """What the run is called; None makes a name from model and data."""
-    memory_budget_bytes: int | None = Field(None, ge=100_000_000)
+    memory_budget_bytes: int | None = Field(default=None, ge=100_000_000)
     """What the run may use; None leaves it to the machine."""
-    micro_batch_size: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows evaluated at once inside a step; None chooses from the budget."""
     step: Literal["auto", "layers", "whole-graph"] = "auto"
-    tail_chunk: int = Field(256, ge=8)
+    tail_chunk: int = Field(default=512, ge=8)
     """Positions whose logits exist at once."""
     attention: Literal["auto", "fused", "chunked"] = "auto"
     """chunked bounds the score matrix; auto is fused where the device has a fused backward pass."""
-    max_grad_norm: float | None = Field(None, gt=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
     """Clip the gradient's norm to this; None means no clipping, as in mlx-lm."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type of the frozen weights; auto keeps the model's own, and is float32 on a CPU."""
     sample_prompts: list[str] = Field(default_factory=list[str])
     """Answered by the base model once, and by the adapter at every evaluation."""
-    sample_max_tokens: int = Field(64, ge=1, le=1024)
+    sample_max_tokens: int = Field(default=64, ge=1, le=1024)
 
 
 class _Loader(yaml.SafeLoader):

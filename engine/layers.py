@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class StepSettings:
     """How a step is evaluated; none of it changes the result."""
 
-    tail_chunk: int = 256
+    tail_chunk: int = 512
     """Positions whose logits exist at once."""
     compiled: bool = False
     """Whether to compile; on a CPU, MLX would call the system's C++ compiler at run time."""
@@ -64,6 +64,7 @@ class LayerFunctions:
     """The forward and backward functions of a model's layers."""
 
     def __init__(self, layers: Sequence[Layer], settings: StepSettings) -> None:
+        self.kept_bytes = settings.kept_bytes
         self._layers = layers
         self._settings = settings
         self._compiled: dict[Any, _Functions] = {}
@@ -76,6 +77,11 @@ class LayerFunctions:
             )
             for layer in layers
         ]
+        self._output_bytes = [
+            sum(linear.outputs for linear in linears) * _itemsize(layer)
+            for layer, linears in zip(layers, self._linears, strict=True)
+        ]
+        """A position's linear outputs."""
         kinds: dict[Any, int] = {}
         self._kinds = [kinds.setdefault(layer.structure, len(kinds)) for layer in layers]
 
@@ -83,23 +89,26 @@ class LayerFunctions:
         """Return a layer's frozen arrays: the one place where a layer's weights come from."""
         return self._frozen[index]
 
-    def first_kept(self, first_trained: int, hidden: mx.array) -> int:
+    def first_kept(self, first_trained: int, positions: int) -> int:
         """Return the first layer whose linear outputs are kept: as many of the last as may be.
 
         Args:
             first_trained: the first layer that has a backward pass.
-            hidden: ``[b, T, H]``, the layers' input.
+            positions: rows times width of the micro-batch.
         """
-        rows, width, _ = hidden.shape
-        left = self._settings.kept_bytes
+        left = self.kept_bytes
         first = len(self._layers)
         while first > first_trained:
-            outputs = sum(linear.outputs for linear in self._linears[first - 1])
-            left -= rows * width * outputs * hidden.itemsize
+            left -= positions * self._output_bytes[first - 1]
             if left < 0:
                 break
             first -= 1
         return first
+
+    def kept_for(self, first_trained: int, positions: int) -> int:
+        """Return the bytes that the kept outputs of a micro-batch take."""
+        first = self.first_kept(first_trained, positions)
+        return positions * sum(self._output_bytes[first:])
 
     def forward(self, run: Pass, *, keep: bool) -> tuple[mx.array, list[mx.array] | None]:
         """Return a layer's output ``[b, T, H]`` and what is to be kept of it, not evaluated."""
@@ -142,6 +151,12 @@ class LayerFunctions:
                 functions = tuple(mx.compile(f) for f in functions)
             self._compiled[kind] = _Functions(*functions)
         return self._compiled[kind]
+
+
+def _itemsize(layer: Layer) -> int:
+    """Bytes of an activation: those of the layer's frozen vectors, its norms and biases."""
+    sizes = [slot.get().itemsize for slot in layer.frozen if slot.get().ndim == 1]
+    return min(sizes, default=4)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
 from engine.optimizer import Updater
+from engine.step import LayerStep
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from engine.model_files import ModelFiles
     from engine.step import Stepper
 
+SPENDABLE = 0.9
+"""Share of the budget that outputs kept for speed may fill; an estimate may be short."""
 CPU_SCORE_BYTES = 64_000_000
-METAL_SCORE_BYTES = 16_000_000
+METAL_SCORE_BYTES = 64_000_000
 
 
 @dataclass
@@ -90,7 +93,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     adapted.model.train()
     settings = step_settings(config)
     stepper, reason = choose_stepper(adapted.model, config, settings)
-    updater = Updater(adapted.model, config)
+    updater = Updater(adapted.model, config, is_compiled=settings.compiled)
     return _with_memory(
         Prepared(
             config=config,
@@ -209,7 +212,16 @@ def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) 
         method=method,
         score_bytes=settings.score_bytes,
     )
+    _keep_outputs(prepared)
     return prepared
+
+
+def _keep_outputs(prepared: Prepared) -> None:
+    """Spend memory that the plan leaves over on not computing layers twice."""
+    spare = int(prepared.budget_bytes * SPENDABLE) - prepared.memory.peak
+    if isinstance(prepared.stepper, LayerStep) and spare > 0:
+        used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
+        prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 
 def _encode_valid(rows: DataRows, adapted: Adapted, config: RunConfig) -> EncodedSplit | None:

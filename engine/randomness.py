@@ -73,7 +73,7 @@ def keyed_randomness(keys: mx.array | None) -> Generator[None, None, None]:
 
 
 @contextmanager
-def drawing_for(place: int) -> Iterator[None]:
+def drawing_for(place: int) -> Generator[None, None, None]:
     """Number the draws inside by a place of their own, whatever was drawn before."""
     if not _counters:
         yield

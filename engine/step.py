@@ -97,6 +97,15 @@ class LayerStep:
             [f"{layer.path}.{slot.path}" for slot in layer.trainable] for layer in parts.layers
         ]
 
+    def keep_at_most(self, kept_bytes: int, rows: int = 1, width: int = 1) -> int:
+        """Set what outputs kept for the backward pass may take, from the next micro-batch on.
+
+        Returns:
+            What a micro-batch of this many rows and positions will take of it.
+        """
+        self._functions.kept_bytes = kept_bytes
+        return self._functions.kept_for(self._first_trained, rows * width)
+
     def add(self, batch: MicroBatch, gradients: Gradients, control: Control) -> mx.array:
         """Add a micro-batch's gradients and return its loss sum; see ``Stepper``.
 
@@ -133,7 +142,10 @@ class LayerStep:
     ) -> tuple[list[Pass], list[list[mx.array] | None], mx.array]:
         """Run all layers; return what the backward pass needs of the trained ones."""
         hidden, calls = self.parts.embed(mx.array(batch.tokens[:, :-1]))
-        first_kept = self._functions.first_kept(self._first_trained, hidden) if keep else len(calls)
+        first_kept = len(calls)
+        if keep:
+            positions = hidden.shape[0] * hidden.shape[1]
+            first_kept = self._functions.first_kept(self._first_trained, positions)
         passes: list[Pass] = []
         kept: list[list[mx.array] | None] = []
         for index, call in enumerate(calls):
