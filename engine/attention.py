@@ -1,25 +1,25 @@
 """Attention whose score matrix exists for a block of queries at a time, forward and backward.
 
-On Metal, training takes MLX's unfused attention: scores of ``[B, H, T, T]`` several times over. Here a
-block of queries is worked at a time, keys beyond the block are left out under a causal mask, and the
-backward pass computes the block's weights again (Dao et al., FlashAttention-2, 2023, without its
-kernels).
+On Metal, training takes MLX's unfused attention: scores of ``[B, H, T, T]`` several times over.
+Here a block of queries is worked at a time, keys beyond the block are left out under a causal mask,
+and the backward pass computes the block's weights again (the order of work of FlashAttention-2,
+Dao 2023, without its kernels).
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 
 @contextmanager
-def chunked_attention(score_bytes: int) -> Iterator[None]:
+def chunked_attention(score_bytes: int) -> Generator[None]:
     """Answer ``mx.fast.scaled_dot_product_attention`` in blocks while this is open.
 
     Args:
@@ -64,12 +64,13 @@ def _attend(scale: float, is_causal: bool, block: int) -> Callable[..., mx.array
     @mx.custom_function
     def attend(q: mx.array, k: mx.array, v: mx.array, *mask: mx.array) -> mx.array:
         outs = [
-            _weights(_grouped(q, k, span), k, mask, span, scale, is_causal) @ v[:, :, None, : span[2]]
+            _weights(_grouped(q, k, span), k, mask, span, scale, is_causal)
+            @ v[:, :, None, : span[2]]
             for span in _spans(q, k, is_causal, block)
         ]
         return _joined(outs, q.shape[1])
 
-    @attend.vjp
+    @attend.vjp  # pyright: ignore[reportUntypedFunctionDecorator] - MLX gives no type
     def attend_vjp(primals: Any, cotangent: mx.array, out: mx.array) -> Any:
         q, k, v, *mask = primals
         delta = (cotangent.astype(mx.float32) * out.astype(mx.float32)).sum(axis=-1, keepdims=True)
@@ -81,7 +82,9 @@ def _attend(scale: float, is_causal: bool, block: int) -> Callable[..., mx.array
             queries, d_out = _grouped(q, k, span), _grouped(cotangent, k, span)
             weights = _weights(queries, k, tuple(mask), span, scale, is_causal)
             d_weights = d_out @ v[:, :, None, :seen].swapaxes(-1, -2)
-            d_scores = weights.astype(mx.float32) * (d_weights.astype(mx.float32) - _grouped(delta, k, span))
+            d_scores = weights.astype(mx.float32) * (
+                d_weights.astype(mx.float32) - _grouped(delta, k, span)
+            )
             d_scores = (d_scores * scale).astype(q.dtype)
             dqs.append(d_scores @ k[:, :, None, :seen])
             # The sum over a group's query heads is a longer inner dimension of the same product.
@@ -90,7 +93,7 @@ def _attend(scale: float, is_causal: bool, block: int) -> Callable[..., mx.array
         gradients = [_joined(dqs, q.shape[1]), dk.astype(k.dtype), dv.astype(v.dtype)]
         return tuple(gradients + [mx.zeros_like(m) for m in mask])
 
-    return attend
+    return cast("Callable[..., mx.array]", attend)
 
 
 def _spans(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[tuple[int, int, int]]:
@@ -102,7 +105,7 @@ def _spans(q: mx.array, k: mx.array, is_causal: bool, block: int) -> Iterator[tu
 
 
 def _grouped(x: mx.array, k: mx.array, span: tuple[int, int, int]) -> mx.array:
-    """``[B, H, T, D]`` to a block ``[B, K, G, t, D]``: query heads that share a key head together."""
+    """``[B, H, T, D]`` to a block ``[B, K, G, t, D]``, query heads of a key head together."""
     start, end, _ = span
     rows, heads, _, width = x.shape
     return x[:, :, start:end].reshape(rows, k.shape[1], heads // k.shape[1], end - start, width)

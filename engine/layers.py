@@ -1,14 +1,14 @@
 """Runs one layer forward, and backward from its input, sharing compiled functions between layers.
 
-Layers that differ in their arrays alone share one compiled function that takes the arrays as inputs:
-one trace per width, not one per layer and width.
+Layers that differ in their arrays alone share one compiled function that takes the arrays as
+inputs: one trace per width, not one per layer and width.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import mlx.core as mx
 
@@ -18,7 +18,7 @@ from engine.randomness import keyed_randomness
 from engine.replay import Outputs, find_linears, holding, intercepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from engine.parts import Layer, LayerCall
 
@@ -44,7 +44,8 @@ class StepSettings:
 class Pass(NamedTuple):
     """What a layer needs to run besides its own arrays."""
 
-    index: int
+    layer: int
+    """Its place among the layers."""
     call: LayerCall
     hidden: mx.array
     """``[b, T, H]``."""
@@ -113,7 +114,7 @@ class LayerFunctions:
     def forward(self, run: Pass, *, keep: bool) -> tuple[mx.array, list[mx.array] | None]:
         """Return a layer's output ``[b, T, H]`` and what is to be kept of it, not evaluated."""
         functions = self._functions(run, needs_input=True)
-        arguments = (*self._arrays(run.index), run.hidden, run.call.arrays, run.keys)
+        arguments = (*self._arrays(run.layer), run.hidden, run.call.arrays, run.keys)
         if keep:
             return functions.forward_keeping(*arguments)
         return functions.forward(*arguments), None
@@ -132,7 +133,7 @@ class LayerFunctions:
         """
         functions = self._functions(run, needs_input=needs_input)
         gradients = functions.backward(
-            *self._arrays(run.index), run.hidden, run.call.arrays, run.keys, cotangent, kept
+            *self._arrays(run.layer), run.hidden, run.call.arrays, run.keys, cotangent, kept
         )
         return (gradients[:-1], gradients[-1]) if needs_input else (gradients, cotangent)
 
@@ -140,16 +141,18 @@ class LayerFunctions:
         return [slot.get() for slot in self._layers[index].trainable], self.frozen(index)
 
     def _functions(self, run: Pass, *, needs_input: bool) -> _Functions:
-        layer = self._layers[run.index]
-        kind = (self._kinds[run.index], run.call.static, layer.module.training, needs_input)
+        layer = self._layers[run.layer]
+        kind = (self._kinds[run.layer], run.call.static, layer.module.training, needs_input)
         if not self._settings.compiled:
-            kind = (run.index, run.call.static, needs_input)
+            kind = (run.layer, run.call.static, needs_input)
         if kind not in self._compiled:
-            made = _LayerRunner(layer, run.call, self._linears[run.index], self._settings, needs_input)
-            functions = (made.forward, made.forward_keeping, made.backward)
-            if self._settings.compiled:
-                functions = tuple(mx.compile(f) for f in functions)
-            self._compiled[kind] = _Functions(*functions)
+            made = _LayerRunner(
+                layer, run.call, self._linears[run.layer], self._settings, needs_input
+            )
+            compile_: Callable[[Any], Any] = mx.compile if self._settings.compiled else lambda f: f
+            self._compiled[kind] = _Functions(
+                compile_(made.forward), compile_(made.forward_keeping), compile_(made.backward)
+            )
         return self._compiled[kind]
 
 
@@ -170,13 +173,23 @@ class _LayerRunner:
     needs_input: bool
 
     def forward(
-        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, keys: mx.array | None
+        self,
+        trained: Arrays,
+        frozen: Arrays,
+        hidden: mx.array,
+        arrays: Arrays,
+        keys: mx.array | None,
     ) -> mx.array:
         with self._settled(keys):
             return self._run(trained, frozen, hidden, arrays, None)
 
     def forward_keeping(
-        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, keys: mx.array | None
+        self,
+        trained: Arrays,
+        frozen: Arrays,
+        hidden: mx.array,
+        arrays: Arrays,
+        keys: mx.array | None,
     ) -> tuple[mx.array, list[mx.array]]:
         outputs = Outputs([], is_replay=False)
         with self._settled(keys):
@@ -206,7 +219,7 @@ class _LayerRunner:
         return gradients
 
     @contextmanager
-    def _settled(self, keys: mx.array | None) -> Iterator[None]:
+    def _settled(self, keys: mx.array | None) -> Generator[None]:
         if self.settings.score_bytes is None:
             with keyed_randomness(keys):
                 yield
@@ -215,7 +228,12 @@ class _LayerRunner:
             yield
 
     def _run(
-        self, trained: Arrays, frozen: Arrays, hidden: mx.array, arrays: Arrays, outputs: Outputs | None
+        self,
+        trained: Arrays,
+        frozen: Arrays,
+        hidden: mx.array,
+        arrays: Arrays,
+        outputs: Outputs | None,
     ) -> mx.array:
         with (
             holding(self.layer.trainable, trained),
@@ -223,7 +241,7 @@ class _LayerRunner:
             intercepted(self.linears, outputs),
         ):
             args, kwargs = self.call.build(tuple(arrays))
-            output = self.layer.module(hidden, *args, **kwargs)
+            output: Any = cast("Any", self.layer.module)(hidden, *args, **kwargs)
         if not isinstance(output, mx.array):
             raise CannotTakeApartError(f"a layer returns a {type(output).__name__}")
         return output

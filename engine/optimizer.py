@@ -122,13 +122,15 @@ class Updater:
         step: mx.array,
         factor: mx.array,
     ) -> tuple[list[mx.array], list[dict[str, mx.array]]]:
-        """A group's new parameters and moments; the rate and step are inputs, or a trace would keep them."""
+        """A group's new parameters and moments; what is no input, a trace would keep for good."""
         state = self._optimizer.state
         held = {"learning_rate": state["learning_rate"], "step": state["step"]}
         state.update(learning_rate=learning_rate, step=step)
         try:
             updated = [
-                self._optimizer.apply_single(gradient * factor.astype(gradient.dtype), parameter, moment)
+                self._optimizer.apply_single(
+                    gradient * factor.astype(gradient.dtype), parameter, moment
+                )
                 for gradient, parameter, moment in zip(gradients, parameters, moments, strict=True)
             ]
         finally:

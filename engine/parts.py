@@ -128,7 +128,9 @@ class Parts:
         return logits
 
     @contextmanager
-    def _replaced(self, call: Callable[[int, mx.array, Args, dict[str, Any]], Any]) -> Iterator[None]:
+    def _replaced(
+        self, call: Callable[[int, mx.array, Args, dict[str, Any]], Any]
+    ) -> Iterator[None]:
         """Put stand-ins in the layers' list for a while."""
         stand_ins = [
             _StandIn(module, self._positions[id(module)], call)
@@ -224,14 +226,19 @@ def _find_list(model: nn.Module, modules: list[nn.Module]) -> tuple[nn.Module, s
     wanted = {id(module) for module in modules}
     for _, owner in model.named_modules():
         for key, value in owner.items():
-            if isinstance(value, list) and wanted <= {id(item) for item in cast("list[Any]", value)}:
+            if isinstance(value, list) and wanted <= {
+                id(item) for item in cast("list[Any]", value)
+            }:
                 return owner, key, cast("list[Any]", value)
     raise CannotTakeApartError("its list of layers is not an attribute of any module")
 
 
 def _describe(module: nn.Module, path: str) -> Layer:
     trained = {
-        name for name, _ in cast("list[tuple[str, mx.array]]", tree_flatten(module.trainable_parameters()))
+        name
+        for name, _ in cast(
+            "list[tuple[str, mx.array]]", tree_flatten(module.trainable_parameters())
+        )
     }
     slots = slots_of(module)
     return Layer(

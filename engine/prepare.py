@@ -27,7 +27,7 @@ from engine.optimizer import Updater
 from engine.step import LayerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from engine.config import RunConfig
     from engine.data.rows import DataRows
@@ -83,7 +83,12 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
     plan = BatchPlan.build(
-        train.lengths, train.trained_counts, config.batch_size, config.iters, config.seed, config.max_seq_length
+        train.lengths,
+        train.trained_counts,
+        config.batch_size,
+        config.iters,
+        config.seed,
+        config.max_seq_length,
     )
     _check_positions(plan, files)
     evaluation = None
@@ -153,7 +158,10 @@ def step_settings(config: RunConfig) -> StepSettings:
     else:
         score_bytes = CPU_SCORE_BYTES if on_cpu else METAL_SCORE_BYTES
     return StepSettings(
-        tail_chunk=config.tail_chunk, compiled=not on_cpu, pipelined=not on_cpu, score_bytes=score_bytes
+        tail_chunk=config.tail_chunk,
+        compiled=not on_cpu,
+        pipelined=not on_cpu,
+        score_bytes=score_bytes,
     )
 
 
@@ -171,8 +179,8 @@ def default_budget() -> int:
 
 
 @contextmanager
-def memory_limits(budget_bytes: int) -> Iterator[None]:
-    """Let MLX wait for memory above the budget and keep little for reuse; both restored afterwards."""
+def memory_limits(budget_bytes: int) -> Generator[None]:
+    """Let MLX wait for memory above the budget and keep little for reuse, until this ends."""
     before = mx.set_memory_limit(budget_bytes)
     cache_before = mx.set_cache_limit(min(budget_bytes // 8, 512_000_000))
     try:
@@ -254,16 +262,22 @@ def _unused(config: RunConfig) -> list[str]:
     found: list[str] = []
     if config.test:
         found.append(
-            "test: the test set is not measured here. Afterwards: mlx_lm.lora --test with this adapter path."
+            "test: the test set is not measured here. Afterwards: mlx_lm.lora --test "
+            "with this run's adapters as --adapter-path."
         )
     if config.report_to:
-        found.append(f"report_to: nothing is sent to {config.report_to}; the run's journal has every step.")
+        found.append(
+            f"report_to: nothing is sent to {config.report_to}; the run's journal has every step."
+        )
     return found
 
 
 def _versions() -> dict[str, str]:
     names = ("lora-tui", "mlx", "mlx-lm", "transformers", "numpy")
-    return {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in names}}
+    return {
+        "python": platform.python_version(),
+        **{n: importlib.metadata.version(n) for n in names},
+    }
 
 
 def _progress(stage: ev.Stage, message: str) -> ev.Progress:

@@ -1,15 +1,15 @@
 """Keeps what a layer's linear modules return, so that its backward pass need not compute it again.
 
-Recomputing a layer from its input costs a whole forward pass, nearly all of it in linear modules. Where
-memory allows, their outputs are kept from the forward pass and given back in the recomputation; each
-module's gradients are still its own, by MLX's own differentiation.
+Recomputing a layer from its input costs a whole forward pass, nearly all of it in linear modules.
+Where memory allows, their outputs are kept from the forward pass and given back in the
+recomputation; each module's gradients are still its own, by MLX's own differentiation.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,7 +19,7 @@ from mlx_lm.tuner.lora import LoRALinear
 from engine.randomness import drawing_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from engine.parts import Slot
 
@@ -29,7 +29,7 @@ _KINDS = (LoRALinear, DoRALinear, nn.Linear, nn.QuantizedLinear)
 class Linear(NamedTuple):
     """A linear module, adapted or not, and its place in the layer."""
 
-    module: nn.Module
+    module: Any
     container: Any
     key: Any
     slots: tuple[Slot, ...]
@@ -53,13 +53,17 @@ def find_linears(module: nn.Module, slots: Sequence[Slot], trained: set[str]) ->
     return tuple(_find(module, "", slots, trained))
 
 
-def _find(container: Any, prefix: str, slots: Sequence[Slot], trained: set[str]) -> Iterator[Linear]:
-    items = container.items() if isinstance(container, dict) else enumerate(container)
-    for key, value in list(items):
+def _find(
+    container: Any, prefix: str, slots: Sequence[Slot], trained: set[str]
+) -> Iterator[Linear]:
+    items = cast(
+        "Any", container.items if isinstance(container, dict) else lambda: enumerate(container)
+    )()
+    for key, value in cast("list[tuple[Any, Any]]", list(items)):
         path = f"{prefix}{key}"
         if isinstance(value, _KINDS):
             own = tuple(s for s in slots if s.path.startswith(f"{path}."))
-            inner = value.linear if isinstance(value, LoRALinear | DoRALinear) else value
+            inner = cast("Any", value)["linear"] if "linear" in value else value
             yield Linear(
                 module=value,
                 container=container,
@@ -73,11 +77,11 @@ def _find(container: Any, prefix: str, slots: Sequence[Slot], trained: set[str])
 
 
 @contextmanager
-def intercepted(linears: Sequence[Linear], outputs: Outputs | None) -> Iterator[None]:
+def intercepted(linears: Sequence[Linear], outputs: Outputs | None) -> Generator[None]:
     """Put stand-ins in the linear modules' places that collect outputs or give them back.
 
-    Also without ``outputs`` a module's random draws are numbered by its place among the calls, so that
-    keeping outputs or not never changes them.
+    Also without ``outputs`` a module's random draws are numbered by its place among the calls, so
+    that keeping outputs or not never changes them.
     """
     calls = _Calls(outputs)
     for linear in linears:
@@ -118,7 +122,7 @@ class _StandIn:
         if outputs is not None and outputs.is_replay:
             return _replay(self._linear, number, x, outputs.arrays[number])
         with drawing_for(number):
-            result = self._linear.module(x)
+            result: mx.array = self._linear.module(x)
         if outputs is not None:
             outputs.arrays.append(result)
         return result
@@ -143,7 +147,7 @@ def _replay(linear: Linear, number: int, x: mx.array, output: mx.array) -> mx.ar
         del x, trained
         return output
 
-    @given.vjp
+    @given.vjp  # pyright: ignore[reportUntypedFunctionDecorator] - MLX gives no type
     def given_vjp(primals: Any, cotangent: mx.array, _: mx.array) -> Any:
         def module_of(x: mx.array, *trained: mx.array) -> mx.array:
             held = list(values)
@@ -152,16 +156,16 @@ def _replay(linear: Linear, number: int, x: mx.array, output: mx.array) -> mx.ar
             with holding(linear.slots, held), drawing_for(number):
                 return linear.module(x)
 
-        inputs = list(primals) if isinstance(primals, tuple | list) else [primals]
-        _, gradients = mx.vjp(module_of, inputs, [cotangent])
-        return tuple(gradients) if len(gradients) > 1 else gradients[0]
+        # MLX passes a single input bare, and wants a single gradient so.
+        inputs = cast("list[mx.array]", list(primals) if wanted else [primals])
+        gradients = mx.vjp(module_of, inputs, [cotangent])[1]
+        return tuple(gradients) if wanted else gradients[0]
 
-    call: Callable[..., mx.array] = given
-    return call(x, *(values[i] for i in wanted))
+    return cast("mx.array", given(x, *(values[i] for i in wanted)))
 
 
 @contextmanager
-def holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Iterator[None]:
+def holding(slots: Sequence[Slot], arrays: Sequence[mx.array]) -> Generator[None]:
     """Put arrays in their places for a while, and the module's own back afterwards."""
     own = [slot.get() for slot in slots]
     for slot, array in zip(slots, arrays, strict=True):

@@ -1,24 +1,25 @@
-"""One training step: the loss and the adapters' gradients of a batch, added up micro-batch by micro-batch.
+"""One training step: a batch's loss and gradients, added up micro-batch by micro-batch.
 
-``LayerStep`` evaluates layer by layer: going forward only the layers' inputs are kept, going backward
-each layer is computed again from its input. What is alive at once is the base weights, the layers'
-inputs, and one layer's work. ``WholeGraphStep`` evaluates everything at once and serves any model.
-Both return the *sum* of the loss over trained tokens and the gradients of that sum, so that the way a
-batch is split changes nothing but memory.
+``LayerStep`` evaluates layer by layer: going forward only the layers' inputs are kept, going
+backward each layer is computed again from its input. What is alive at once is the base weights, the
+layers' inputs, and one layer's work. ``WholeGraphStep`` evaluates everything at once and serves any
+model. Both return the *sum* of the loss over trained tokens and the gradients of that sum, so that
+the way a batch is split changes nothing but memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from engine.layers import LayerFunctions, Pass
 from engine.randomness import keyed_randomness, row_keys
 from engine.tail import StepInterrupted, Tail, token_losses
+from engine.trees import number, trainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,9 +121,11 @@ class LayerStep:
         del hidden
         while passes:
             run, outputs = passes.pop(), kept.pop()
-            needs_input = run.index > self._first_trained
-            added, cotangent = self._functions.backward(run, cotangent, outputs, needs_input=needs_input)
-            names = self._names[run.index]
+            needs_input = run.layer > self._first_trained
+            added, cotangent = self._functions.backward(
+                run, cotangent, outputs, needs_input=needs_input
+            )
+            names = self._names[run.layer]
             del run, outputs
             for name, gradient in zip(names, added, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
@@ -190,7 +193,7 @@ class WholeGraphStep:
 
     def add(self, batch: MicroBatch, gradients: Gradients, control: Control) -> mx.array:
         """Add a micro-batch's gradients and return its loss sum; see ``Stepper``."""
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.model.trainable_parameters())
+        flat = list(trainable(self.model).items())
         names = [name for name, _ in flat]
         keys = row_keys(batch.seed, batch.iteration, batch.places, 0)
 
@@ -219,8 +222,8 @@ class WholeGraphStep:
 
     def _loss_sum(self, batch: MicroBatch) -> mx.array:
         tokens = mx.array(batch.tokens)
-        losses = token_losses(self.model(tokens[:, :-1]), tokens[:, 1:])
-        return (losses * mx.array(batch.trained)).sum()
+        losses = token_losses(cast("Any", self.model)(tokens[:, :-1]), tokens[:, 1:])
+        return (losses * mx.array(cast("Any", batch.trained))).sum()
 
 
 def split(
@@ -271,8 +274,8 @@ def run_step(
 ) -> float:
     """Add a batch's gradients to ``gradients`` and return the batch's loss sum.
 
-    The size of a micro-batch may change between any two; a shrink takes effect inside one as long as
-    nothing of it has been added.
+    The size of a micro-batch may change between any two; a shrink takes effect inside one as long
+    as nothing of it has been added.
 
     Raises:
         StepInterrupted: when a stop was asked for; ``gradients`` are then of no use.
@@ -284,7 +287,7 @@ def run_step(
         batch = split(tokens, trained, size, widths, first=first, seed=seed, iteration=iteration)
         if batch.trained_tokens:
             try:
-                total += stepper.add(batch, gradients, control).item()
+                total += number(stepper.add(batch, gradients, control))
             except ShrinkAsked:
                 continue
         first += size

@@ -5,7 +5,7 @@ Only positions whose target counts are worked, and logits exist for one chunk of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -25,7 +25,6 @@ class StepInterrupted(Exception):  # noqa: N818 - a signal, not an error
     """A stop was asked for inside a step; the step's work so far is dropped."""
 
 
-@mx.custom_function
 def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
     """Return each position's cross entropy in nats, computed in float32.
 
@@ -33,11 +32,16 @@ def token_losses(logits: mx.array, targets: mx.array) -> mx.array:
         logits: ``[..., V]``.
         targets: ``[...]``.
     """
+    return cast("mx.array", _token_losses(logits, targets))
+
+
+@mx.custom_function
+def _token_losses(logits: mx.array, targets: mx.array) -> mx.array:
     picked = mx.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return mx.logsumexp(logits.astype(mx.float32), axis=-1) - picked.astype(mx.float32)
 
 
-@token_losses.vjp
+@_token_losses.vjp  # pyright: ignore[reportUntypedFunctionDecorator] - MLX gives no type
 def _token_losses_vjp(primals: Any, cotangent: mx.array, losses: mx.array) -> Any:
     """Probability less one-hot target; held in the logits' own type, never as a float32 matrix."""
     logits, targets = primals

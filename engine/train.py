@@ -18,10 +18,10 @@ from engine.errors import RunError
 from engine.eta import EtaEstimator
 from engine.files import write_text
 from engine.mailbox import Stop
-from engine.model import trainable
 from engine.prepare import Prepared, memory_limits, positions_of, prepare, started
 from engine.sample import answer
 from engine.step import MicroBatch, StepInterrupted, run_step
+from engine.trees import number, trainable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def train(
 ) -> Iterator[ev.Event]:
     """Train adapters; every fact of the run is yielded as an event, ``Ended`` last.
 
-    Nothing is written before the first step is ready. All of MLX happens on the thread that iterates.
+    Nothing is written before the first step is ready. All of MLX happens on the iterating thread.
 
     Args:
         config: the settings.
@@ -169,13 +169,7 @@ def _attend(state: State) -> Iterator[ev.Event]:
     """Do what others asked for since the last step, and stand still while that is wished."""
     mailbox = state.mailbox
     while not mailbox.stop_wish():
-        for request in mailbox.take():
-            if request == "checkpoint":
-                yield from _save(state, "requested")
-            elif request == "evaluate":
-                yield from _evaluate(state)
-            else:
-                yield from _sample(state)
+        yield from _serve(state)
         if (reason := mailbox.pause_reason()) is None:
             return
         mx.clear_cache()
@@ -183,13 +177,13 @@ def _attend(state: State) -> Iterator[ev.Event]:
         yield ev.Paused(time=time.time(), iteration=state.iteration, reason=reason)
         while mailbox.pause_reason() is not None and not mailbox.stop_wish():
             mailbox.wait()
-            yield from _serve_while_paused(state)
+            yield from _serve(state)
         seconds = time.monotonic() - began
         if not mailbox.stop_wish():
             yield ev.Resumed(time=time.time(), iteration=state.iteration, paused_seconds=seconds)
 
 
-def _serve_while_paused(state: State) -> Iterator[ev.Event]:
+def _serve(state: State) -> Iterator[ev.Event]:
     for request in state.mailbox.take():
         if request == "checkpoint":
             yield from _save(state, "requested")
@@ -204,7 +198,9 @@ def _evaluate(state: State) -> Iterator[ev.Event]:
     evaluation = state.prepared.evaluation
     if evaluation is None or state.mailbox.stop_wish():
         return
-    yield ev.Progress(time=time.time(), stage="evaluate", message="evaluating", total=len(evaluation))
+    yield ev.Progress(
+        time=time.time(), stage="evaluate", message="evaluating", total=len(evaluation)
+    )
     model = state.prepared.adapted.model
     model.eval()
     began = time.perf_counter()
@@ -212,7 +208,7 @@ def _evaluate(state: State) -> Iterator[ev.Event]:
     try:
         for batch in evaluation:
             micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
-            loss_sum += state.prepared.stepper.loss(micro, state.mailbox).item()
+            loss_sum += number(state.prepared.stepper.loss(micro, state.mailbox))
             tokens += batch.trained_tokens
     except StepInterrupted:
         return
@@ -220,13 +216,13 @@ def _evaluate(state: State) -> Iterator[ev.Event]:
         model.train()
     seconds = time.perf_counter() - began
     state.eta.add_evaluation(seconds)
-    state.val_loss = loss_sum / max(tokens, 1)
-    is_best = state.val_loss < state.best
-    state.best = min(state.best, state.val_loss)
+    val_loss = loss_sum / max(tokens, 1)
+    is_best = val_loss < state.best
+    state.val_loss, state.best = val_loss, min(state.best, val_loss)
     yield ev.Evaluated(
         time=time.time(),
         iteration=state.iteration,
-        val_loss=state.val_loss,
+        val_loss=val_loss,
         best=is_best,
         seconds=seconds,
         tokens=tokens,
@@ -246,7 +242,11 @@ def _sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
         yield ev.Progress(time=time.time(), stage="sample", message="answering a prompt")
         began = time.perf_counter()
         text = answer(
-            adapted.model, adapted.tokenizer, prompt, config.sample_max_tokens, state.mailbox.should_stop
+            adapted.model,
+            adapted.tokenizer,
+            prompt,
+            config.sample_max_tokens,
+            state.mailbox.should_stop,
         )
         yield ev.Sampled(
             time=time.time(),
@@ -301,7 +301,7 @@ def _watch_numbers(state: State, step: ev.Step) -> Iterator[ev.Event]:
     if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         raise RunError(
             f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient.",
-            "Lower learning_rate, or set max_grad_norm: 1.0. The checkpoints saved before are intact.",
+            "Lower learning_rate, or set max_grad_norm: 1.0. What was saved before is intact.",
         )
 
 
@@ -320,7 +320,9 @@ def _end(state: State) -> Iterator[ev.Event]:
 
 
 def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
-    where = f"Adapters: {state.directory.adapters}" if state.iteration else "Nothing was trained yet."
+    where = (
+        f"Adapters: {state.directory.adapters}" if state.iteration else "Nothing was trained yet."
+    )
     return ev.Ended(
         time=time.time(),
         status=status,

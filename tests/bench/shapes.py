@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -72,10 +73,10 @@ KEYS = [f"self_attn.{p}" for p in PROJECTIONS[:4]] + [f"mlp.{p}" for p in PROJEC
 
 def build(name: str, dtype: mx.Dtype, bits: int = 0, group_size: int = 64) -> nn.Module:
     """Return a frozen model of a named shape; ``bits`` of 4 or 8 quantises it."""
-    from mlx_lm.utils import _get_classes
-
-    model_class, args_class = _get_classes({**SHAPES[name]})
-    model = model_class(args_class.from_dict(SHAPES[name] | {"max_position_embeddings": 32768}))
+    module = importlib.import_module(f"mlx_lm.models.{SHAPES[name]['model_type']}")
+    model = module.Model(
+        module.ModelArgs.from_dict(SHAPES[name] | {"max_position_embeddings": 32768})
+    )
     mx.random.seed(0)
     fill: Callable[[mx.array], mx.array] = lambda a: (  # noqa: E731 - as short as its name
         (mx.random.normal(a.shape) * 0.02).astype(dtype) if a.ndim > 1 else a.astype(dtype)

@@ -1,14 +1,15 @@
 """Measures a training step: ours beside stock ``mlx_lm.tuner.trainer``, in one run.
 
-    uv run python -m tests.bench.step --shape qwen2.5-1.5b --batch 4 --length 2048 --limit 5.2
+    uv run python -m tests.bench.step --shape qwen2.5-1.5b --micro 1
 
-Every measurement is a process of its own, one after the other, with random weights in the true shape.
+Every measurement is a process of its own, one after the other, with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -43,6 +44,7 @@ class Case:
     unfused: bool
     dora: bool
     score_mb: float
+    kept_gb: float
     pipelined: bool
     stop: bool
 
@@ -64,11 +66,15 @@ def main() -> None:
         print(json.dumps(row) if as_json else _line(row), flush=True)
     ours, stock = (next((r for r in rows if r["who"] == w), {}) for w in ("ours", "stock"))
     if not as_json and ours.get("tokens_per_second") and stock.get("tokens_per_second"):
-        print(f"ours / stock: {ours['tokens_per_second'] / stock['tokens_per_second']:.2f} × tokens/s")
+        print(
+            f"ours / stock: {ours['tokens_per_second'] / stock['tokens_per_second']:.2f} × tokens/s"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--who", default=",".join(WHO), help="which to measure")
     parser.add_argument("--shape", default="smollm2-135m")
@@ -81,8 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--limit", type=float, default=0.0, help="memory limit in GB")
     parser.add_argument("--micro", type=int, default=0, help="rows at once (ours); 0: the batch")
-    parser.add_argument("--chunk", type=int, default=256, help="positions of the tail at once (ours)")
-    parser.add_argument("--score-mb", type=float, default=16.0, help="attention block (ours, unfused)")
+    parser.add_argument(
+        "--chunk", type=int, default=256, help="positions of the tail at once (ours)"
+    )
+    parser.add_argument(
+        "--score-mb", type=float, default=16.0, help="attention block (ours, unfused)"
+    )
+    parser.add_argument(
+        "--kept-gb", type=float, default=0.0, help="outputs kept, not recomputed (ours)"
+    )
     parser.add_argument("--unfused", action="store_true", help=LONG_FLAGS["unfused"])
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--pipelined", type=int, default=1)
@@ -129,7 +142,7 @@ def _measure(case: Case) -> dict[str, Any]:
         mx.disable_compile()
     model = build(case.shape, getattr(mx, case.dtype), case.bits, case.group_size)
     parameters = {"rank": case.rank, "scale": 2.0, "dropout": 0.0, "keys": KEYS}
-    linear_to_lora_layers(model, len(model.layers), parameters, use_dora=case.dora)
+    linear_to_lora_layers(model, -1, parameters, use_dora=case.dora)
     mx.eval(model.parameters())
     model.train()
     mx.clear_cache()
@@ -137,6 +150,8 @@ def _measure(case: Case) -> dict[str, Any]:
     if case.limit:
         mx.set_memory_limit(int(case.limit * 1e9))
         mx.set_cache_limit(int(case.limit * 1e9) // 16)
+    if case.unfused:
+        mx.fast.scaled_dot_product_attention = _unfused
     mx.reset_peak_memory()
     result = (_ours if case.who == "ours" else _stock)(case, model)
     seconds = result.pop("seconds")
@@ -195,22 +210,32 @@ def _ours(case: Case, model: Any) -> dict[str, Any]:
         compiled=not on_cpu,
         pipelined=bool(case.pipelined),
         score_bytes=int(case.score_mb * 1e6) if case.unfused else None,
+        kept_bytes=int(case.kept_gb * 1e9),
     )
     stepper = LayerStep(Parts(model), settings)
-    updater = Updater(model, RunConfig(optimizer="adamw", learning_rate=1e-5))
+    updater = Updater(
+        model, RunConfig(optimizer="adamw", learning_rate=1e-5), is_compiled=not on_cpu
+    )
     control = _Control(case.micro or case.batch)
     rows = _rows(case, case.batch * case.steps)
     trained = np.ones((case.batch, case.length), np.bool_)
     seconds: list[float] = []
+    updating: list[float] = []
     loss = 0.0
     for step in range(case.steps):
         began = time.perf_counter()
         batch = rows[step * case.batch : (step + 1) * case.batch]
         gradients: dict[str, mx.array] = {}
         loss = run_step(stepper, batch, trained, gradients, control, [case.length], 0, step)
+        stepped = time.perf_counter()
         updater.apply(gradients, batch.shape[0] * case.length)
+        updating.append(time.perf_counter() - stepped)
         seconds.append(time.perf_counter() - began)
-    result: dict[str, Any] = {"seconds": seconds, "loss": loss / trained.size}
+    result: dict[str, Any] = {
+        "seconds": seconds,
+        "loss": loss / trained.size,
+        "update_seconds": statistics.median(updating[1:]),
+    }
     if case.stop:
         steady = statistics.median(seconds[1:])
         shares: list[float] = []
@@ -225,13 +250,10 @@ def _ours(case: Case, model: Any) -> dict[str, Any]:
 
 
 def _stock(case: Case, model: Any) -> dict[str, Any]:
-    import mlx.core as mx
     import mlx.optimizers as optim
     from mlx_lm.tuner.callbacks import TrainingCallback
     from mlx_lm.tuner.trainer import TrainingArgs, train
 
-    if case.unfused:
-        mx.fast.scaled_dot_product_attention = _unfused
     losses: list[float] = []
     times: list[float] = [time.perf_counter()]
 
@@ -257,7 +279,7 @@ def _stock(case: Case, model: Any) -> dict[str, Any]:
             ),
             training_callback=Clock(),
         )
-    seconds = [b - a for a, b in zip(times, times[1:], strict=False)]
+    seconds = [after - before for before, after in itertools.pairwise(times)]
     return {"seconds": seconds, "loss": losses[-1]}
 
 
