@@ -78,21 +78,22 @@ def with_step(
 ) -> MemoryPlan:
     """Add what one micro-batch needs at its widest.
 
-    A layer's backward pass holds each linear module's output twice (value and gradient), LoRA's
-    float32 copies of the inputs, and the scores of attention: query-key products, weights and
-    their gradients.
+    A layer's backward pass holds each linear module's output and its gradient and, below float32,
+    LoRA's float32 copies of input, product and gradient; and four score-sized arrays of attention.
+    Measured for Qwen2.5-1.5B in float16: 16.7 bytes a position and output where this says 16. The
+    tail runs while no layer does, so only what it needs beyond a layer adds to the peak.
     """
     positions = rows * width
-    inputs = shapes.layers * positions * shapes.hidden * shapes.itemsize
-    linear = positions * shapes.layer_width * (2 * shapes.itemsize + 4)
+    copies = 3 * 4 if shapes.itemsize < 4 else shapes.itemsize
+    linear = positions * shapes.layer_width * (2 * shapes.itemsize + copies)
     scores = rows * shapes.heads * width * width * shapes.itemsize
-    if score_bytes:
-        scores = min(scores, score_bytes)
-    layer = linear + 5 * scores
-    activations = inputs + layer if method == "layers" else shapes.layers * layer
-    counted = min(chunk, positions) if method == "layers" else positions
-    tail = counted * shapes.vocabulary * (2 * shapes.itemsize + 4)
-    return replace(plan, activations=activations, tail=tail)
+    layer = linear + 4 * (min(scores, score_bytes) if score_bytes else scores)
+    if method == "whole-graph":
+        logits = positions * shapes.vocabulary * (2 * shapes.itemsize + 4)
+        return replace(plan, activations=shapes.layers * layer, tail=logits)
+    inputs = shapes.layers * positions * shapes.hidden * shapes.itemsize
+    logits = min(chunk, positions) * shapes.vocabulary * (2 * shapes.itemsize + 4)
+    return replace(plan, activations=inputs + layer, tail=max(0, logits - layer))
 
 
 def largest_micro_batch(

@@ -259,10 +259,16 @@ def slots_of(module: nn.Module) -> list[Slot]:
     return list(_slots(module, ""))
 
 
+def children_of(container: Any) -> list[tuple[Any, Any]]:
+    """Return what a module, dict or list holds, by key or place."""
+    if isinstance(container, dict):
+        return list(cast("dict[Any, Any]", container).items())
+    return list(enumerate(cast("list[Any]", container)))
+
+
 def _slots(container: Any, prefix: str) -> Iterator[Slot]:
     """Every array below a module, private ones too: they may differ between layers."""
-    items = container.items() if isinstance(container, dict) else enumerate(container)
-    for key, value in cast("Iterator[tuple[Any, Any]]", items):
+    for key, value in children_of(container):
         path = f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, mx.array):
             yield Slot(path, container, key)

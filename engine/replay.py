@@ -16,6 +16,7 @@ import mlx.nn as nn
 from mlx_lm.tuner.dora import DoRALinear
 from mlx_lm.tuner.lora import LoRALinear
 
+from engine.parts import children_of
 from engine.randomness import drawing_for
 
 if TYPE_CHECKING:
@@ -56,14 +57,11 @@ def find_linears(module: nn.Module, slots: Sequence[Slot], trained: set[str]) ->
 def _find(
     container: Any, prefix: str, slots: Sequence[Slot], trained: set[str]
 ) -> Iterator[Linear]:
-    items = cast(
-        "Any", container.items if isinstance(container, dict) else lambda: enumerate(container)
-    )()
-    for key, value in cast("list[tuple[Any, Any]]", list(items)):
+    for key, value in children_of(container):
         path = f"{prefix}{key}"
         if isinstance(value, _KINDS):
             own = tuple(s for s in slots if s.path.startswith(f"{path}."))
-            inner = cast("Any", value)["linear"] if "linear" in value else value
+            inner = cast("Any", value.get("linear", value))
             yield Linear(
                 module=value,
                 container=container,
