@@ -25,6 +25,8 @@ def appearing(path: Path) -> Generator[Path, None, None]:
         OSError: when the file cannot be made durable or renamed.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    # A killed process of the same number may have left one that is a link to a file in use.
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         sync(temporary)

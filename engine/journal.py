@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from engine import events as ev
@@ -19,7 +21,10 @@ class Journal:
     """Appends events to a file, each line in one write."""
 
     def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = path.open("ab", buffering=0)
+        self._file: BinaryIO = path.open("a+b", buffering=0)
+        # What a killed process left of its last line must not swallow the next one.
+        if self._file.tell() and not self._ends_whole():
+            self._file.write(b"\n")
 
     def append(self, event: ev.Event) -> None:
         """Write one event.
@@ -27,11 +32,18 @@ class Journal:
         Raises:
             OSError: when it cannot be written.
         """
-        self._file.write(ev.to_json(event).encode() + b"\n")
+        line = ev.to_json(event).encode() + b"\n"
+        # A disk that fills up takes a part of a line without complaint.
+        if self._file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _ends_whole(self) -> bool:
+        self._file.seek(-1, os.SEEK_END)
+        return self._file.read(1) == b"\n"
 
 
 class JournalReader:

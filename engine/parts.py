@@ -1,8 +1,8 @@
 """Takes any mlx-lm model apart into embedding, layers and tail, without code for any architecture.
 
-The model's own forward pass is run with its layers replaced: by recorders, which note what each layer
-is called with, or by a stand-in that hands the tail a given hidden state. Where a model does something
-that this cannot see through, ``CannotTakeApartError`` says what, and the whole graph is evaluated.
+The model's own forward pass is run with its layers replaced: by a recorder, which notes what each
+layer is given, or by stand-ins that hand the tail a given hidden state. Where a model does what
+this cannot see through, ``CannotTakeApartError`` says what, and the whole graph is evaluated.
 """
 
 from __future__ import annotations
@@ -13,16 +13,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+
+from engine.calls import (
+    ROWS,
+    WIDTH,
+    CannotTakeApartError,
+    Form,
+    LayerCall,
+    Recorder,
+    arrays_in,
+    filled,
+    replace,
+)
+from engine.randomness import keyed_randomness
+from engine.trees import trainable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Generator, Iterator
 
-    Args = tuple[Any, ...]
+    from engine.calls import Args, Call
 
+    _List = tuple[nn.Module, str, list[Any]]
 
-class CannotTakeApartError(Exception):
-    """This model cannot be evaluated layer by layer; the message says why."""
+__all__ = ["CannotTakeApartError", "Layer", "LayerCall", "Parts", "Slot"]
+
+PROBES = ((13, 23), (11, 17))
+"""Rows and positions of two batches that show the forms of what a model's layers return."""
 
 
 class Slot(NamedTuple):
@@ -40,17 +56,6 @@ class Slot(NamedTuple):
     def put(self, value: mx.array) -> None:
         """Put another array there."""
         self.container[self.key] = value
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """What the model passes to a layer besides the hidden state."""
-
-    arrays: tuple[mx.array, ...]
-    build: Callable[[tuple[mx.array, ...]], tuple[Args, dict[str, Any]]]
-    """Puts arrays back in their places: positional and keyword arguments."""
-    static: str
-    """Describes everything that is not an array; calls that agree here share a compiled function."""
 
 
 @dataclass(frozen=True)
@@ -79,76 +84,121 @@ class Parts:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model = cast("Any", model)
         modules = _layer_modules(model)
-        self._owner, self._attribute, listed = _find_list(model, modules)
-        names = {id(module): name for name, module in model.named_modules()}
+        self._lists = _find_lists(model, modules)
+        names = {id(module): name for name, module in _named(model)}
         self.layers = [_describe(module, names[id(module)]) for module in modules]
         self._positions = {id(m): i for i, m in enumerate(modules)}
-        self._listed = listed
         self._check_rest_is_frozen()
+        # Not-a-number shows in what is made of it, another number in what is done to it in place.
+        self._returned, self.vocabulary = self._probe(*PROBES[0], value=float("nan"))
+        if self._probe(*PROBES[1], value=0.7)[0] != self._returned:
+            raise CannotTakeApartError("what its layers return depends on the batch's size")
+        self._to_positions, self._from_positions = _layout(self._returned[-1])
 
     def embed(self, tokens: mx.array) -> tuple[mx.array, list[LayerCall]]:
-        """Return the hidden state that the first layer gets, and how each layer is called.
+        """Return what the first layer gets as its hidden state, and how each layer is called.
 
         Args:
             tokens: ``[B, T]``.
 
         Returns:
-            ``[B, T, H]`` not evaluated, and one call per layer.
+            ``[B, T, H]`` or as the model lays it out, not evaluated, and one call per layer.
 
         Raises:
             CannotTakeApartError: when a layer's input is not what the layer before returned.
         """
-        recorder = _Recorder(len(self.layers))
-        with self._replaced(recorder.layer):
+        rows, width = tokens.shape
+
+        def call(index: int, *_: Any) -> Any:
+            return filled(self._returned[index], rows, width)
+
+        recorder = Recorder(call)
+        with self._replaced(recorder):
             self.model(tokens)
-        return recorder.result()
+        return recorder.result(len(self.layers))
 
     def tail(self, hidden: mx.array) -> mx.array:
         """Return the logits of hidden states that left the last layer.
 
         Args:
-            hidden: ``[1, C, H]``; positions must not depend on one another in the tail.
+            hidden: ``[1, C, H]`` by position; positions must not depend on one another in the tail.
 
         Returns:
             ``[1, C, V]``.
         """
         last = len(self.layers) - 1
+        laid_out = hidden.transpose(self._from_positions)
 
-        def stand_in(index: int, h: mx.array, args: Args, kwargs: dict[str, Any]) -> mx.array:
-            del args, kwargs
-            return hidden if index == last else h
+        def stand_in(index: int, *_: Any) -> Any:
+            returned = filled(self._returned[index], *hidden.shape[:2])
+            if index < last:
+                return returned
+            first = arrays_in(returned)[0]
+            return replace(returned, mx.array, lambda a: laid_out if a is first else a)
 
-        tokens = mx.zeros(hidden.shape[:2], mx.int32)
         with self._replaced(stand_in):
-            logits = self.model(tokens)
-        if not isinstance(logits, mx.array):
+            return self.model(mx.zeros(hidden.shape[:2], mx.int32))
+
+    def by_position(self, hidden: mx.array) -> mx.array:
+        """Lay a hidden state out as ``[B·T, H]``, or with more axes behind the positions."""
+        hidden = hidden.transpose(self._to_positions)
+        return hidden.reshape(-1, *hidden.shape[2:])
+
+    def as_hidden(self, flat: mx.array, rows: int) -> mx.array:
+        """Undo ``by_position``."""
+        return flat.reshape(rows, -1, *flat.shape[1:]).transpose(self._from_positions)
+
+    def _probe(self, rows: int, width: int, *, value: float) -> tuple[list[Any], int]:
+        """Return the form of what each layer returns, and how many logits a position has."""
+        returned: list[Any] = []
+        before = _random_state()
+
+        def call(index: int, args: Args, kwargs: dict[str, Any]) -> Any:
+            # Nothing of this is evaluated.
+            result = _call_untouched(self.layers[index], args, kwargs)
+            form = replace(result, mx.array, lambda a: Form.of(a, rows, width), "return")
+            returned.append(form)
+            return filled(form, rows, width, value)
+
+        recorder = Recorder(call)
+        with self._replaced(recorder):
+            logits: Any = self.model(mx.zeros((rows, width), mx.int32))
+        _, calls = recorder.result(len(self.layers))
+        if not mx.array_equal(before, _random_state()).item():
+            raise CannotTakeApartError("it draws random numbers of its own")
+        if recorder.is_changed(value):
+            raise CannotTakeApartError("something changes what a layer returned")
+        for index, given in enumerate(calls):
+            floats = [a for a in given.arrays if mx.issubdtype(a.dtype, mx.floating)]
+            if any(mx.isnan(a).any().item() for a in floats):
+                raise CannotTakeApartError(
+                    f"layer {index} is given what was made of another's result"
+                )
+        if not isinstance(logits, mx.array) or tuple(logits.shape[:-1]) != (rows, width):
             raise CannotTakeApartError(f"it returns a {type(logits).__name__}, not logits")
-        return logits
+        return returned, logits.shape[-1]
 
     @contextmanager
-    def _replaced(
-        self, call: Callable[[int, mx.array, Args, dict[str, Any]], Any]
-    ) -> Iterator[None]:
-        """Put stand-ins in the layers' list for a while."""
-        stand_ins = [
-            _StandIn(module, self._positions[id(module)], call)
-            if id(module) in self._positions
-            else module
-            for module in self._listed
-        ]
-        dict.__setitem__(self._owner, self._attribute, stand_ins)
+    def _replaced(self, call: Call) -> Generator[None]:
+        """Put stand-ins in the layers' lists for a while."""
+        for owner, attribute, listed in self._lists:
+            places = [self._positions.get(id(item)) for item in listed]
+            stand_ins = [
+                item if place is None else _StandIn(item, place, call)
+                for item, place in zip(listed, places, strict=True)
+            ]
+            dict.__setitem__(owner, attribute, stand_ins)
         try:
             yield
         finally:
-            dict.__setitem__(self._owner, self._attribute, self._listed)
+            for owner, attribute, listed in self._lists:
+                dict.__setitem__(owner, attribute, listed)
 
     def _check_rest_is_frozen(self) -> None:
         inside = {id(slot.get()) for layer in self.layers for slot in layer.trainable}
-        for path, array in cast(
-            "list[tuple[str, mx.array]]", tree_flatten(self.model.trainable_parameters())
-        ):
+        for path, array in trainable(self.model).items():
             if id(array) not in inside:
                 raise CannotTakeApartError(f"{path} is trained and lies outside the layers")
 
@@ -156,20 +206,18 @@ class Parts:
 class _StandIn:
     """Takes a layer's place in the model's own loop, and otherwise answers as that layer would."""
 
-    def __init__(
-        self,
-        layer: nn.Module,
-        index: int,
-        call: Callable[[int, mx.array, Args, dict[str, Any]], Any],
-    ) -> None:
+    def __init__(self, layer: nn.Module, index: int, call: Call) -> None:
         self._layer = layer
         self._index = index
         self._call = call
 
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # Some models ask what class a layer has to choose its mask.
+        return type(self._layer)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not args or not isinstance(args[0], mx.array):
-            raise CannotTakeApartError("its layers do not take the hidden state first")
-        return self._call(self._index, args[0], args[1:], kwargs)
+        return self._call(self._index, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
@@ -178,35 +226,34 @@ class _StandIn:
         return name in self._layer
 
     def __getitem__(self, name: str) -> Any:
-        return self._layer[name]
+        return cast("Any", self._layer)[name]
 
 
-class _Recorder:
-    """Notes how each layer is called, and gives each a hidden state that can be recognised."""
+def _random_state() -> mx.array:
+    return cast("Any", mx.random.state)[0]
 
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._first: mx.array | None = None
-        self._given: mx.array | None = None
-        self._calls: list[LayerCall] = []
 
-    def layer(self, index: int, h: mx.array, args: Args, kwargs: dict[str, Any]) -> mx.array:
-        """Stand in for one layer."""
-        if index != len(self._calls):
-            raise CannotTakeApartError("its layers do not run once each, in order")
-        if self._given is None:
-            self._first = h
-        elif h is not self._given:
-            raise CannotTakeApartError(f"something changes the hidden state before layer {index}")
-        self._calls.append(_describe_call(args, kwargs))
-        self._given = mx.zeros_like(h)
-        return self._given
+def _call_untouched(layer: Layer, args: Args, kwargs: dict[str, Any]) -> Any:
+    """Call a layer without using MLX's random numbers, and put back what it changes of itself."""
+    slots = (*layer.trainable, *layer.frozen)
+    own = [slot.get() for slot in slots]
+    with keyed_randomness(mx.zeros((1, 2), mx.uint32)):
+        result = cast("Any", layer.module)(*args, **kwargs)
+    for slot, array in zip(slots, own, strict=True):
+        slot.put(array)
+    return result
 
-    def result(self) -> tuple[mx.array, list[LayerCall]]:
-        """Return the first layer's input and every layer's call."""
-        if self._first is None or len(self._calls) != self._count:
-            raise CannotTakeApartError(f"it ran {len(self._calls)} of its {self._count} layers")
-        return self._first, self._calls
+
+def _layout(returned: Any) -> tuple[list[int], list[int]]:
+    """Return how to bring a hidden state's rows and positions to the front, and the way back."""
+    forms: list[Form] = []
+    replace(returned, Form, forms.append)
+    shape = forms[0].shape if forms else ()
+    if shape.count(ROWS) != 1 or shape.count(WIDTH) != 1:
+        raise CannotTakeApartError("its hidden state has no axis of rows or of positions")
+    front = [shape.index(ROWS), shape.index(WIDTH)]
+    there = front + [axis for axis in range(len(shape)) if axis not in front]
+    return there, [there.index(axis) for axis in range(len(shape))]
 
 
 def _layer_modules(model: nn.Module) -> list[nn.Module]:
@@ -221,25 +268,21 @@ def _layer_modules(model: nn.Module) -> list[nn.Module]:
     return modules
 
 
-def _find_list(model: nn.Module, modules: list[nn.Module]) -> tuple[nn.Module, str, list[Any]]:
-    """Find the list that the model's forward pass iterates; ``model.layers`` may be a copy of it."""
+def _find_lists(model: nn.Module, modules: list[nn.Module]) -> list[_List]:
+    """Find the lists that the model iterates; ``model.layers`` may be a copy or a sum of them."""
     wanted = {id(module) for module in modules}
-    for _, owner in model.named_modules():
-        for key, value in owner.items():
-            if isinstance(value, list) and wanted <= {
-                id(item) for item in cast("list[Any]", value)
-            }:
-                return owner, key, cast("list[Any]", value)
-    raise CannotTakeApartError("its list of layers is not an attribute of any module")
+    found: list[_List] = []
+    for _, owner in _named(model):
+        for key, value in children_of(owner):
+            if isinstance(value, list) and wanted & {id(item) for item in cast("list[Any]", value)}:
+                found.append((owner, key, cast("list[Any]", value)))
+    if wanted - {id(item) for _, _, listed in found for item in listed}:
+        raise CannotTakeApartError("its list of layers is not an attribute of any module")
+    return found
 
 
 def _describe(module: nn.Module, path: str) -> Layer:
-    trained = {
-        name
-        for name, _ in cast(
-            "list[tuple[str, mx.array]]", tree_flatten(module.trainable_parameters())
-        )
-    }
+    trained = set(trainable(module))
     slots = slots_of(module)
     return Layer(
         module=module,
@@ -249,9 +292,13 @@ def _describe(module: nn.Module, path: str) -> Layer:
         structure=(_structure(module), tuple(sorted(trained))),
         has_dropout=any(
             isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and vars(m).get("_p_1", 1) < 1
-            for _, m in module.named_modules()
+            for _, m in _named(module)
         ),
     )
+
+
+def _named(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return cast("list[tuple[str, nn.Module]]", module.named_modules())
 
 
 def slots_of(module: nn.Module) -> list[Slot]:
@@ -276,65 +323,22 @@ def _slots(container: Any, prefix: str) -> Iterator[Slot]:
             yield from _slots(value, path)
 
 
-def _structure(value: Any) -> Any:
-    """Describe everything about a module but the values of its arrays."""
+def _structure(value: Any, *, is_slot: bool = True) -> Any:
+    """Describe everything about a module but the values of the arrays in its slots."""
     if isinstance(value, mx.array):
-        return (tuple(value.shape), str(value.dtype))
+        return (tuple(value.shape), str(value.dtype)) if is_slot else id(value)
     if isinstance(value, nn.Module):
         attributes = {k: v for k, v in vars(value).items() if k != "_no_grad"}
         return (
             id(type(value)),
-            tuple((k, _structure(v)) for k, v in value.items()),
-            tuple((k, _structure(v)) for k, v in sorted(attributes.items())),
+            tuple((k, _structure(v, is_slot=is_slot)) for k, v in children_of(value)),
+            tuple((k, _structure(v, is_slot=False)) for k, v in sorted(attributes.items())),
         )
     if isinstance(value, dict):
-        return tuple((str(k), _structure(v)) for k, v in cast("dict[Any, Any]", value).items())
+        return tuple((repr(k), _structure(v, is_slot=is_slot)) for k, v in children_of(value))
     if isinstance(value, list | tuple):
-        return tuple(_structure(v) for v in cast("list[Any]", value))
-    if isinstance(value, str | int | float | bool | None):
-        return value
+        is_slot = is_slot and isinstance(value, list)
+        return tuple(_structure(v, is_slot=is_slot) for v in cast("list[Any]", value))
+    if value is None or isinstance(value, str | int | float | bool):
+        return repr(value)
     return id(value)
-
-
-def _describe_call(args: Args, kwargs: dict[str, Any]) -> LayerCall:
-    """Separate a call's arrays from the rest.
-
-    Raises:
-        CannotTakeApartError: for an argument that may hold state, such as a cache.
-    """
-    arrays: list[mx.array] = []
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, mx.array):
-            arrays.append(value)
-            return _Hole(len(arrays) - 1)
-        if isinstance(value, tuple):
-            return tuple(strip(v) for v in cast("Args", value))
-        if isinstance(value, str | int | float | bool | None):
-            return value
-        raise CannotTakeApartError(f"its layers are given a {type(value).__name__}")
-
-    held_args = tuple(strip(a) for a in args)
-    held_kwargs = {k: strip(v) for k, v in kwargs.items()}
-
-    def fill(value: Any, given: tuple[mx.array, ...]) -> Any:
-        if isinstance(value, _Hole):
-            return given[value.index]
-        if isinstance(value, tuple):
-            return tuple(fill(v, given) for v in cast("Args", value))
-        return value
-
-    def build(given: tuple[mx.array, ...]) -> tuple[Args, dict[str, Any]]:
-        return (
-            tuple(fill(a, given) for a in held_args),
-            {k: fill(v, given) for k, v in held_kwargs.items()},
-        )
-
-    return LayerCall(tuple(arrays), build, repr((held_args, held_kwargs)))
-
-
-@dataclass(frozen=True)
-class _Hole:
-    """Marks where an array was."""
-
-    index: int

@@ -1,0 +1,1 @@
+"""What a person gets: the wheel, and what the README promises."""
