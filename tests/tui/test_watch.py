@@ -1,0 +1,88 @@
+"""A watch folds what is new, and knows what was asked and not answered."""
+
+from __future__ import annotations
+
+from tests.tui.scripted import ScriptedRun, trained
+from tui.forecast import forecast, gone
+from tui.watch import RunWatch
+
+
+def watching(run: ScriptedRun) -> RunWatch:
+    watch = RunWatch(run, run.now)
+    watch.start()
+    watch.poll()
+    return watch
+
+
+def test_looking_again_finds_nothing_new() -> None:
+    run = trained(10)
+    watch = watching(run)
+    assert not watch.poll()
+    run.advance(1)
+    assert watch.poll()
+    assert watch.view.iteration == 11
+
+
+def test_the_same_asked_twice_waits_once() -> None:
+    watch = watching(trained(10))
+    watch.ask("checkpoint")
+    watch.ask("checkpoint")
+    assert [asked.request for asked in watch.asked] == ["checkpoint"]
+
+
+def test_each_request_waits_for_its_own_answer() -> None:
+    run = trained(10)
+    watch = watching(run)
+    watch.ask("evaluate")
+    watch.ask("checkpoint")
+    assert watch.asked_words == "saving after this step…"
+    run.pending.remove("evaluate")
+    run.answer()
+    watch.poll()
+    assert watch.asked_words == "evaluating after this step…"
+
+
+def test_the_end_answers_everything() -> None:
+    run = trained(10)
+    watch = watching(run)
+    watch.ask("sample")
+    watch.ask("stop")
+    assert watch.is_stopping
+    run.end("stopped", "asked")
+    watch.poll()
+    assert watch.asked == []
+    assert watch.is_over
+
+
+def test_the_time_left_runs_down_while_training_only() -> None:
+    run = trained(1000)
+    watch = watching(run)
+    before = forecast(watch)
+    run.time += 60
+    after = forecast(watch)
+    assert before is not None
+    assert after is not None
+    assert before.seconds - after.seconds == 60
+    run.pause()
+    run.answer()
+    watch.poll()
+    standing = forecast(watch)
+    assert standing is not None
+    assert watch.view.last_step is not None
+    assert standing.seconds == watch.view.last_step.eta_seconds
+
+
+def test_clocks_of_a_run_that_is_over_stand_still() -> None:
+    run = trained(100)
+    run.end("completed", "all done")
+    watch = watching(run)
+    before = gone(watch)
+    run.time += 9999
+    assert gone(watch) == before
+    assert forecast(watch) is None
+
+
+def test_work_besides_training_says_how_far_it_is() -> None:
+    run = ScriptedRun()
+    run.load(2)
+    assert watching(run).doing == "loading the model 12 of 28"

@@ -1,0 +1,249 @@
+"""The command line. Light: what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from engine.errors import InputError, LoraTuiError
+from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from click.shell_completion import CompletionItem
+
+    from engine.runs import RunSummary
+
+PROGRAM = "lora-tui"
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: what follows the program's name; None takes the process's own.
+    """
+    try:
+        result = cli.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except LoraTuiError as error:
+        click.echo(f"Error: {error}", err=True)
+        return BAD_USAGE if isinstance(error, InputError) else FAILED
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
+    return result or 0
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 completed or stopped as asked, 1 failed, 2 bad usage or configuration, "
+    "128+n ended by signal n.",
+)
+@click.version_option(package_name=PROGRAM, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Fine-tune a language model with LoRA, and watch it from the terminal.
+
+    Without a command it opens home: runs, presets, this machine.
+    """
+    if context.invoked_subcommand:
+        return 0
+    from tui.terminal import has_person
+
+    if not has_person():
+        raise click.UsageError("Home needs a terminal. Without one: lora-tui demo --plain", context)
+    from tui.cli_home import show_home
+
+    return show_home()
+
+
+def _complete_source(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    presets = [
+        CompletionItem(name, help=preset_summary(name))
+        for name in preset_names()
+        if name.startswith(incomplete)
+    ]
+    return [*presets, CompletionItem(incomplete, type="file")]
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command that trains takes."""
+    for option in (
+        click.option(
+            "--json", "is_json", is_flag=True, help="No dashboard: the events, one JSON a line."
+        ),
+        click.option("--plain", "is_plain", is_flag=True, help="No dashboard: a line a report."),
+        click.option(
+            "--run-dir",
+            type=click.Path(path_type=Path),
+            help="The run's folder; by default a new one among the runs.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change a setting, e.g. --set iters=500 --set lora_parameters.rank=16.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_run_options
+def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_json: bool) -> int:
+    """Train the bundled tiny model on bundled data; needs no network."""
+    from tui.cli_run import Asked, run
+
+    asked = Asked("demo", settings=settings, run_dir=run_dir)
+    return run(asked, _output(is_plain=is_plain, is_json=is_json))
+
+
+@cli.command()
+@click.argument("source", metavar="PRESET|CONFIG.yaml", shell_complete=_complete_source)
+@click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
+@click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
+@_run_options
+@click.option("--yes", "is_sure", is_flag=True, help="Ask nothing, e.g. before a download.")
+def run(
+    source: str,
+    model: str | None,
+    data: str | None,
+    settings: tuple[str, ...],
+    run_dir: Path | None,
+    is_plain: bool,
+    is_json: bool,
+    is_sure: bool,
+) -> int:
+    """Train a preset, or a YAML file as mlx_lm.lora takes it."""
+    from tui.cli_run import Asked
+    from tui.cli_run import run as train
+
+    asked = Asked(source, model, data, settings, run_dir, is_sure)
+    return train(asked, _output(is_plain=is_plain, is_json=is_json))
+
+
+@cli.command()
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def presets(is_json: bool) -> None:
+    """List the ready configurations."""
+    found = [(name, preset_summary(name), str(preset_path(name))) for name in preset_names()]
+    if is_json:
+        keys = ("name", "summary", "path")
+        _print_json([dict(zip(keys, preset, strict=True)) for preset in found])
+        return
+    _print_columns([(name, summary) for name, summary, _ in found])
+
+
+@cli.command()
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def runs(is_json: bool) -> None:
+    """List the runs on this machine, the newest first."""
+    from engine.runs import list_runs
+
+    found = list_runs()
+    if is_json:
+        _print_json([_as_json(run) for run in found])
+    elif not found:
+        click.echo("There are no runs yet. Start one: lora-tui demo", err=True)
+    else:
+        _print_columns([_in_columns(run) for run in found])
+
+
+@cli.command()
+def where() -> None:
+    """Say where things are."""
+    from engine.hub import cache_folder
+    from engine.runs import RunDirectory, home, runs_folder
+
+    run = RunDirectory(runs_folder() / "RUN")
+    _print_columns(
+        [
+            ("home", str(home())),
+            ("runs", str(runs_folder())),
+            ("settings", str(run.config_file)),
+            ("journal", str(run.journal_file)),
+            ("log", str(run.log_file)),
+            ("adapters", str(run.adapters)),
+            ("presets", str(presets_folder())),
+            ("hub cache", str(cache_folder())),
+        ]
+    )
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print a script that completes commands and presets.
+
+    \b
+    bash: eval "$(lora-tui completion bash)"   in ~/.bashrc
+    zsh:  eval "$(lora-tui completion zsh)"    in ~/.zshrc
+    fish: lora-tui completion fish > ~/.config/fish/completions/lora-tui.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise click.UsageError(f"There is no completion for {shell}.")
+    click.echo(completer(cli, {}, PROGRAM, "_LORA_TUI_COMPLETE").source())
+
+
+def _output(*, is_plain: bool, is_json: bool) -> Literal["plain", "json"] | None:
+    if is_plain and is_json:
+        raise click.UsageError("--plain and --json exclude each other.")
+    if is_json:
+        return "json"
+    return "plain" if is_plain else None
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _print_columns(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _as_json(run: RunSummary) -> dict[str, Any]:
+    return {
+        "name": run.directory.name,
+        "path": str(run.directory.path),
+        "status": run.status,
+        "iteration": run.iteration,
+        "iterations": run.iterations,
+        "val_loss": run.val_loss,
+        "time": run.time,
+    }
+
+
+def _in_columns(run: RunSummary) -> tuple[str, ...]:
+    from tui import words
+
+    return (
+        run.directory.name,
+        run.status,
+        f"{run.iteration:,} / {run.iterations:,}",
+        "" if run.val_loss is None else f"val {words.loss(run.val_loss)}",
+        words.clock(run.time, time.time()),
+    )

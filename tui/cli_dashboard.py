@@ -1,0 +1,168 @@
+"""Runs the dashboard over a run, and leaves in good order: run saved, screen restored."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tui.farewell import NOTHING_MADE, last_words
+from tui.plain import FAILED_EXIT, has_begun
+from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
+from tui.terminal import StrayOutput, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from types import FrameType
+
+    from engine.events import Event
+    from engine.session import Session
+    from tui.app import LoraTuiApp
+
+QUIET_JOIN_SECONDS = 0.5
+"""How long the end may take without a word about it."""
+JOIN_SECONDS = 30.0
+"""How long the step in flight may take to end once the screen is gone."""
+FOLDER_LOOK_SECONDS = 0.2
+
+
+class SteeredRun:
+    """A session as the screens know runs; what libraries say meanwhile goes to its log."""
+
+    def __init__(self, session: Session, stray: StrayOutput) -> None:
+        self.session = session
+        self._stray = stray
+        self._log_mover: asyncio.Task[None] | None = None
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Everything that happened so far."""
+        return self.session.events
+
+    @property
+    def exit_code(self) -> int:
+        """What the process should exit with once the run is over."""
+        return self.session.exit_code
+
+    def start(self) -> None:
+        """Begin, with the first frame on the screen."""
+        self._stray.hold()
+        self._stray.take_prints()
+        self.session.start()
+        # Kept, because the loop itself only holds tasks weakly.
+        self._log_mover = asyncio.create_task(self._move_log())
+
+    def pause(self) -> None:
+        """Stand still after the step in flight."""
+        self.session.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self.session.resume()
+
+    def checkpoint(self) -> None:
+        """Save after the step in flight."""
+        self.session.checkpoint()
+
+    def evaluate(self) -> None:
+        """Measure the validation loss after the step in flight."""
+        self.session.evaluate()
+
+    def sample(self) -> None:
+        """Answer the fixed prompts after the step in flight."""
+        self.session.sample()
+
+    def stop(self, reason: str = "asked") -> None:
+        """End and save. A reason such as ``signal SIGTERM`` also gives the exit code."""
+        number = getattr(signal, reason.removeprefix("signal "), None)
+        if isinstance(number, signal.Signals):
+            self.session.stop(reason, "signal", SIGNAL_EXIT_BASE + number)
+        else:
+            self.session.stop("as asked" if reason == "asked" else reason)
+
+    def is_alive(self) -> bool:
+        """Whether the run still goes on."""
+        return self.session.is_alive()
+
+    def claim_log(self) -> None:
+        """Move what libraries said to the run's log, if it has one."""
+        if has_begun(self.session):
+            # A folder that is gone or full: what was said is lost, the run's end is not.
+            with suppress(OSError):
+                self._stray.move_to(self.session.directory.log_file)
+
+    async def _move_log(self) -> None:
+        while not has_begun(self.session):
+            await asyncio.sleep(FOLDER_LOOK_SECONDS)
+        self.claim_log()
+
+
+def show_run(session: Session) -> int:
+    """Show the dashboard of a run that is not started yet; return the exit code."""
+    from tui.app import LoraTuiApp
+
+    with StrayOutput() as stray:
+        run = SteeredRun(session, stray)
+        return show_app(LoraTuiApp(run), stray, lambda: run)
+
+
+def show_app(
+    app: LoraTuiApp, stray: StrayOutput, newest_run: Callable[[], SteeredRun | None]
+) -> int:
+    """Show an app until it is left, let its run save, and say what became of it.
+
+    Args:
+        app: not shown yet.
+        stray: what keeps libraries' words off the screen.
+        newest_run: the run that began last, None if none did.
+
+    Returns:
+        The exit code.
+    """
+    exit_code = FAILED_EXIT
+    app.error_console = Console(file=stray.screen, markup=False, highlight=False)
+    try:
+        app.run()
+        exit_code = app.return_code or 0
+    finally:
+        if run := newest_run():
+            with _leaving_at_once():
+                _end(run, stray, exit_code)
+    return exit_code
+
+
+def _end(run: SteeredRun, stray: StrayOutput, exit_code: int) -> None:
+    """Wait for a run that was stopped, and say what became of it."""
+    session = run.session
+    if session.is_alive() and not has_begun(session):
+        say(NOTHING_MADE, stray.screen)
+        os._exit(exit_code)
+    if not session.join(QUIET_JOIN_SECONDS):
+        say("Waiting for the step in flight, to save what was trained…", stray.screen)
+    is_over = session.join(JOIN_SECONDS)
+    run.claim_log()
+    if session.exit_code == FAILED_EXIT and stray.unclaimed:
+        say(stray.unclaimed, stray.screen)
+    say(last_words(session), stray.screen)
+    if not is_over:
+        # The thread sits in a device call that nothing ends: neither may it hold the shell.
+        os._exit(exit_code or FAILED_EXIT)
+
+
+@contextmanager
+def _leaving_at_once() -> Generator[None]:
+    """Without a screen, a signal means that nobody wants to wait any longer."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        os._exit(SIGNAL_EXIT_BASE + number)
+
+    before = {number: signal.signal(number, leave) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""From the words of a command line to a run: settings, cheap checks, and the front end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from engine.config import load_config, parse_override
+from engine.data.rows import Features, read_data
+from engine.errors import ConfigError, InputError
+from engine.hub import cache_folder, is_cached, is_reachable
+from engine.model_files import check_model, is_local
+from engine.preset_files import preset_names
+from engine.runs import RunDirectory, check_writable, new_run_path
+from tui.terminal import data_stream, has_person, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from engine.config import RunConfig
+    from engine.session import Session
+
+Output = Literal["dashboard", "plain", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run as somebody asked for it."""
+
+    source: str
+    """A preset's name or a YAML file."""
+    model: str | None = None
+    data: str | None = None
+    settings: tuple[str, ...] = ()
+    """``key=value`` each, on top of the source."""
+    run_dir: Path | None = None
+    is_sure: bool = False
+    """Whether every question is answered with yes."""
+
+
+def run(asked: Asked, output: Output | None) -> int:
+    """Train what was asked for, from the checks to the last words; return the exit code.
+
+    Args:
+        asked: the run.
+        output: None chooses the dashboard where there is a terminal, and plain lines where not.
+
+    Raises:
+        InputError: when something is wrong that shows before loading; nothing was created.
+    """
+    quieten_libraries()
+    output = output or ("dashboard" if has_person() else "plain")
+    config, directory = prepare(asked)
+    if not _may_download(config, is_sure=asked.is_sure):
+        say("Nothing was done.", sys.stderr)
+        return 0
+    session = open_session(config, directory)
+    if output == "dashboard":
+        from tui.cli_dashboard import show_run
+
+        return show_run(session)
+    return _follow(session, output)
+
+
+def prepare(asked: Asked) -> tuple[RunConfig, RunDirectory]:
+    """Read the settings and check all that is cheap to check; creates nothing.
+
+    Raises:
+        InputError: with everything that was found wrong.
+    """
+    config = load_config(asked.source, _overrides(asked))
+    path = asked.run_dir or new_run_path(_run_name(config, asked.source))
+    directory = RunDirectory(path.expanduser().absolute())
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: check_model(config),
+        lambda: _check_data(config),
+        lambda: check_writable(directory.path),
+    )
+    problems: list[InputError] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            problems.append(error)
+    if len(problems) > 1:
+        raise InputError("\n".join(str(problem) for problem in problems))
+    if problems:
+        raise problems[0]
+    return config, directory
+
+
+def open_session(config: RunConfig, directory: RunDirectory) -> Session:
+    """Return a run that is ready to start."""
+    from engine.session import Session
+
+    return Session(config, directory)
+
+
+def quieten_libraries() -> None:
+    """Keep libraries from drawing bars and giving advice; read when they are imported."""
+    for name, value in (
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _overrides(asked: Asked) -> dict[str, Any]:
+    """What the command line sets; the options with a name of their own win.
+
+    Raises:
+        ConfigError: with every setting that cannot be read.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for text in asked.settings:
+        try:
+            key, value = parse_override(text)
+        except ConfigError as error:
+            problems.extend(error.problems)
+        else:
+            values[key] = value
+    if problems:
+        raise ConfigError(problems)
+    named = {"model": asked.model, "data": asked.data}
+    return values | {key: value for key, value in named.items() if value is not None}
+
+
+def _run_name(config: RunConfig, source: str) -> str:
+    if config.name:
+        return config.name
+    if source in preset_names():
+        return source
+    return f"{Path(config.model).name}-{Path(config.data).name}"
+
+
+def _check_data(config: RunConfig) -> None:
+    """Check that local data is there; whether its rows are good is seen when they are read.
+
+    Raises:
+        DataError: when it is not.
+    """
+    if is_local(config.data) and not (Path(config.data).expanduser() / "train.jsonl").is_file():
+        # Reading does not get far, but knows what to say.
+        read_data(config.data, Features(), config.batch_size)
+
+
+def _may_download(config: RunConfig, *, is_sure: bool) -> bool:
+    """See to what comes from the hub: that it can be reached, and that gigabytes are welcome."""
+    if is_local(config.model) and is_local(config.data):
+        return True
+    has_network = is_reachable()
+    is_here = is_local(config.model) or is_cached(config.model)
+    if is_sure or is_here or not has_network or not has_person():
+        return True
+    return click.confirm(
+        f"The model {config.model} is not on this machine.\n"
+        f"Download it from the Hugging Face hub to {cache_folder()}?",
+        default=True,
+        err=True,
+    )
+
+
+def _follow(session: Session, output: Literal["plain", "json"]) -> int:
+    from tui.farewell import last_words
+    from tui.plain import JsonLines, PlainLines, follow
+
+    with data_stream() as out:
+        if output == "json":
+            lines = JsonLines(out)
+        else:
+            lines = PlainLines(out, sys.stderr, session.config.steps_per_report)
+        exit_code = follow(session, lines)
+    say(last_words(session), sys.stderr)
+    return exit_code

@@ -1,0 +1,110 @@
+"""A question over the screen, asked only where something would be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+    from textual.binding import BindingType
+
+
+STOP, STAY = "stop", "stay"
+"""What every question here is answered with."""
+_WHAT_STOPPING_DOES = "It ends after the step in flight and saves first; it can be resumed later."
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer to a question."""
+
+    id: str
+    key: str
+    """The letter that gives this answer."""
+    text: str
+
+
+class Question(ModalScreen[str]):
+    """Asks, and answers with the id of a choice; escape gives the last, which changes nothing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "choose_last", show=False)]
+    DEFAULT_CSS = """
+    Question {
+        align: center middle;
+        background: $background 60%;
+    }
+    Question > Vertical {
+        width: 58;
+        max-width: 94%;
+        height: auto;
+        padding: 1 2;
+        background: $surface;
+        border: round $primary;
+        border-title-color: $primary;
+        border-title-style: bold;
+    }
+    Question OptionList {
+        height: auto;
+        margin-top: 1;
+        padding: 0;
+        border: none;
+        background: transparent;
+        &:focus { border: none; background-tint: transparent; }
+    }
+    Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold reverse; }
+    """
+
+    def __init__(self, title: str, text: str, choices: tuple[Choice, ...]) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._choices = choices
+
+    def compose(self) -> ComposeResult:
+        """Show the question and its answers."""
+        with Vertical() as box:
+            box.border_title = self._title
+            yield Static(self._text, markup=False)
+            yield OptionList(
+                *(Option(f"{choice.key:>3}  {choice.text}", choice.id) for choice in self._choices),
+                markup=False,
+            )
+
+    def on_mount(self) -> None:
+        """Let each answer's letter give it."""
+        for choice in self._choices:
+            self._bindings.bind(choice.key, f"choose('{choice.id}')", show=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Answer with the chosen row."""
+        self.dismiss(event.option_id or "")
+
+    def action_choose(self, choice: str) -> None:
+        """Answer."""
+        self.dismiss(choice)
+
+    def action_choose_last(self) -> None:
+        """Answer with the choice that changes nothing."""
+        self.dismiss(self._choices[-1].id)
+
+
+def abort_question() -> Question:
+    """Ask before a run is stopped."""
+    choices = (Choice(STOP, "a", "stop and save"), Choice(STAY, "esc", "go on training"))
+    return Question("stop this run?", _WHAT_STOPPING_DOES, choices)
+
+
+def leave_question(*, is_loading: bool) -> Question:
+    """Ask before leaving a run that goes on."""
+    if is_loading:
+        choices = (Choice(STOP, "s", "stop and leave"), Choice(STAY, "esc", "stay"))
+        return Question("leave while it is loading?", "Nothing was trained yet.", choices)
+    choices = (Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay"))
+    return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)

@@ -1,0 +1,87 @@
+"""The machine pane: how the computer bears the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tui.paint import Line, Picture, Span, bar, centred, line, width_of
+from tui.panes.pane import Pane
+from tui.standing import pressure_span
+from tui.words import UNKNOWN, size
+
+if TYPE_CHECKING:
+    from engine.events import Host
+    from tui.watch import RunWatch
+
+_LABEL = 10
+_GROWTH_WORTH_SHOWING = 1_000_000
+_SWAP_TROUBLE = 500_000_000
+_CLOSE_TO_YELLOW = 0.15
+_PERCENT_WIDTH = 5
+_CALM_THERMAL = ("nominal", "normal")
+
+
+class MachinePane(Pane):
+    """Memory pressure in a word, the way left to yellow, swap, heat and power."""
+
+    title: ClassVar[str] = "machine"
+
+    def picture(self, watch: RunWatch, width: int, height: int) -> Picture:
+        """Draw the newest sample of the machine."""
+        host = watch.view.host
+        if host is None:
+            return Picture(centred([line(("not sampled yet", "muted"))], width, height))
+        rows = [
+            _to_yellow(host, width),
+            _row(width, "swap", (size(host.swap_used), ""), _growth(host)),
+            _row(width, "heat", _thermal(host)),
+            _row(width, "power", *_power(host)),
+            _row(width, "free", (size(host.available), ""), _of(host.memory_total)),
+            _row(width, "disk free", (size(host.disk_free), "")),
+        ]
+        return Picture(tuple(rows[:height]), line(pressure_span(host.pressure)))
+
+
+def _row(width: int, label: str, value: Span, note: Span = ("", "")) -> Line:
+    """Write a row; its note is left out where it would have to be cut."""
+    row = line((label.ljust(_LABEL), "muted"), value)
+    noted = (*row, (f" {note[0]}", note[1]))
+    return noted if note[0] and width_of(noted) <= width else row
+
+
+def _to_yellow(host: Host, width: int) -> Line:
+    if host.to_yellow is None:
+        return _row(width, "to yellow", (UNKNOWN, ""))
+    style = "warn" if host.to_yellow < _CLOSE_TO_YELLOW else "good"
+    percent = f"{round(100 * host.to_yellow)} %".rjust(_PERCENT_WIDTH)
+    room = max(0, width - _LABEL - _PERCENT_WIDTH)
+    label = ("to yellow".ljust(_LABEL), "muted")
+    return line(label, *bar(host.to_yellow, room, style, "─"), percent)
+
+
+def _growth(host: Host) -> Span:
+    growth = host.swap_growth
+    if growth is None:
+        return ("", "")
+    if abs(growth) < _GROWTH_WORTH_SHOWING:
+        return ("steady", "muted")
+    style = "bad" if growth >= _SWAP_TROUBLE else "warn" if growth > 0 else "muted"
+    return (f"{'+' if growth > 0 else '-'}{size(abs(growth))}", style)
+
+
+def _thermal(host: Host) -> Span:
+    if host.thermal is None:
+        return (UNKNOWN, "")
+    calm = host.thermal in _CALM_THERMAL
+    return (host.thermal if calm else f"▲ {host.thermal}", "" if calm else "warn")
+
+
+def _power(host: Host) -> tuple[Span, Span]:
+    charge = ("" if host.battery_percent is None else f"{host.battery_percent:.0f} %", "muted")
+    if host.on_battery is None:
+        return (UNKNOWN, ""), charge
+    return ("▲ battery", "warn") if host.on_battery else ("plugged in", ""), charge
+
+
+def _of(total: int | None) -> Span:
+    return ("" if total is None else f"of {size(total)}", "muted")

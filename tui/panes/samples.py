@@ -1,0 +1,106 @@
+"""The samples pane: what the base model answered to a fixed prompt, beside what it answers now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from tui.paint import Line, Picture, centred, line, width_of
+from tui.panes.pane import Pane
+from tui.words import one_line, wrap
+
+if TYPE_CHECKING:
+    from engine.events import Sampled
+    from tui.watch import RunWatch
+
+_LABEL = 6
+_SHORT_ROWS = 2
+
+
+@dataclass(slots=True)
+class Answers:
+    """One prompt, with the base model's answer and the newest."""
+
+    prompt: str
+    base: Sampled | None = None
+    now: Sampled | None = None
+
+
+class SamplesPane(Pane):
+    """Every fixed prompt with both answers."""
+
+    title: ClassVar[str] = "samples"
+
+    def picture(self, watch: RunWatch, width: int, height: int) -> Picture:
+        """Show as much of the answers as there is room for."""
+        answers = by_prompt(watch.view.samples)
+        if not answers:
+            words = "s lets the model answer" if watch.is_steerable else "no answers yet"
+            return Picture(centred([line((words, "muted"))], width, height))
+        newest = max((a.now.iteration for a in answers if a.now), default=0)
+        top = line(("at ", "muted"), f"{newest:,}") if newest else line(("base model", "muted"))
+        brief = [_brief(answer) for answer in answers]
+        if all(width_of(row) <= width for row in brief):
+            return Picture(tuple(brief), top)
+        if height <= _SHORT_ROWS:
+            return Picture(tuple(_short(answers[-1])), top)
+        rows: list[Line] = []
+        for answer in answers:
+            rows.extend(_long(answer, width))
+        return Picture(tuple(rows), top)
+
+
+def by_prompt(samples: list[Sampled]) -> list[Answers]:
+    """Gather the answers of each prompt, in the order in which prompts first came."""
+    gathered: dict[str, Answers] = {}
+    for sampled in samples:
+        answers = gathered.setdefault(sampled.prompt, Answers(sampled.prompt))
+        if sampled.base:
+            answers.base = sampled
+        else:
+            answers.now = sampled
+    return list(gathered.values())
+
+
+def _brief(answers: Answers) -> Line:
+    """Write prompt and answers on one row."""
+    spans = [("› ", "accent"), (f"{one_line(answers.prompt)}  ", "")]
+    if answers.base:
+        spans.append((one_line(answers.base.text), "muted"))
+    if answers.now:
+        spans += [(" → " if answers.base else "", "muted"), (one_line(answers.now.text), "strong")]
+    return line(*spans)
+
+
+def _short(answers: Answers) -> list[Line]:
+    """Write the two rows that matter most: what changed, or what was asked."""
+    if answers.base and answers.now:
+        return [
+            _labelled("base", "muted", "muted", [one_line(answers.base.text)])[0],
+            _labelled("now", "good", "strong", [one_line(answers.now.text)])[0],
+        ]
+    only = answers.now or answers.base
+    return [
+        line(("› ", "accent"), one_line(answers.prompt)),
+        line((one_line(only.text) if only else "", "strong" if answers.now else "muted")),
+    ]
+
+
+def _long(answers: Answers, width: int) -> list[Line]:
+    rows = [
+        line(("› " if i == 0 else "  ", "accent"), row)
+        for i, row in enumerate(wrap(answers.prompt, width - 2))
+    ]
+    if answers.base:
+        rows += _labelled("base", "muted", "muted", wrap(answers.base.text, width - _LABEL))
+    if answers.now:
+        rows += _labelled("now", "good", "strong", wrap(answers.now.text, width - _LABEL))
+    return rows
+
+
+def _labelled(label: str, label_style: str, style: str, rows: list[str]) -> list[Line]:
+    first, *more = rows or ["(nothing)"]
+    return [
+        line((label.ljust(_LABEL), label_style), (first, style)),
+        *(line((" " * _LABEL, ""), (row, style)) for row in more),
+    ]

@@ -1,0 +1,77 @@
+"""Draws lines with plotext, which is loaded only once the first frame is on the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from tui.scale import Limits
+
+FRAME_ROWS = 2
+"""The axis and its labels, below the canvas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruler:
+    """One axis: what it spans, and where it carries which label."""
+
+    limits: Limits
+    ticks: tuple[tuple[float, str], ...]
+
+
+def load_library() -> ModuleType:
+    """Import plotext, which takes a third of a second the first time."""
+    return import_module("plotext")
+
+
+class Plotter:
+    """Plotext's one figure, set up to give bare characters; the pane colours them."""
+
+    def __init__(self) -> None:
+        plotext = load_library()
+        plotext.terminal.limit(False, False)
+        self._figure: Any = plotext.figure
+        self._dots: Any = plotext.marker("braille")
+        self._figure.theme("colorless").canvas("default").axes(False)
+        self._figure.axes(True, axis=[0], side=[0]).axes(True, axis=[1], side=[0])
+        self._x: Any = self._figure.ruler("x", "lower")
+        self._y: Any = self._figure.ruler("y", "left")
+        for ruler in (self._x, self._y):
+            ruler.alignment(lim="edge", tick="dynamic")
+
+    def draw(
+        self, x: list[float], y: list[float], rulers: tuple[Ruler, Ruler], size: tuple[int, int]
+    ) -> list[str]:
+        """Draw one line with its axes; it breaks where a value is NaN.
+
+        Args:
+            x: Places on the horizontal axis.
+            y: As many values.
+            rulers: The horizontal and the vertical axis.
+            size: Columns and rows of the whole drawing.
+
+        Returns:
+            As many rows of characters: labels and axis on the left and below, the canvas between.
+        """
+        figure = self._figure
+        figure.clear.data()
+        figure.plot_size(*size)
+        for ruler, given in zip((self._x, self._y), rulers, strict=True):
+            ruler.lim(*given.limits)
+            ruler.ticks([at for at, _ in given.ticks], labels=[label for _, label in given.ticks])
+        known = [(a, b) for a, b in zip(x, y, strict=True) if b == b]
+        if known:
+            line = figure.signal([a for a, _ in known], [b for _, b in known], marker=self._dots)
+            place = 0
+            for before, value in zip([float("nan"), *y], y, strict=False):
+                if value != value:
+                    continue
+                line.line(place, before == before)
+                place += 1
+            figure.draw(line)
+        rows: list[str] = figure.build().string(colorless=True).split("\n")
+        return [row.ljust(size[0]) for row in rows[: size[1]]]

@@ -1,0 +1,190 @@
+"""Follows one run: folds its new events, and remembers what was asked and not yet answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from engine.events import Ended, Progress
+from engine.view import RunView
+from tui.words import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tui.controls import RunControls
+
+Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop"]
+Standing = Literal[
+    "loading",
+    "training",
+    "paused",
+    "completed",
+    "stopped",
+    "aborted",
+    "failed",
+    "interrupted",
+]
+
+REQUEST_WORDS: dict[Request, str] = {
+    "pause": "pausing after this step…",
+    "resume": "going on…",
+    "checkpoint": "saving after this step…",
+    "evaluate": "evaluating after this step…",
+    "sample": "sampling after this step…",
+    "stop": "stopping after this step, saving first…",
+}
+BAD_INPUT = 2
+FOLD_AT_ONCE = 20_000
+"""Events folded in one go, so that a long journal does not hold up the keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Something asked of the run, and how much of its kind had happened by then."""
+
+    request: Request
+    happened: int
+
+
+class RunWatch:
+    """One run as the screens see it."""
+
+    def __init__(self, controls: RunControls, now: Callable[[], float]) -> None:
+        self.controls = controls
+        self.view = RunView()
+        self.progress: Progress | None = None
+        """The newest word on work besides training, while it goes on."""
+        self.asked: list[Asked] = []
+        self._now = now
+        self._last_time = 0.0
+        self._folded = 0
+        self.is_started = False
+        self._is_broken_off = False
+
+    def start(self) -> None:
+        """Begin the run."""
+        self.controls.start()
+        self.is_started = True
+
+    def poll(self) -> bool:
+        """Fold what is new; say whether anything was."""
+        # Asked before the events are read: what a run says last comes before it dies.
+        is_alive = self.controls.is_alive()
+        events = self.controls.events
+        new = events[self._folded : self._folded + FOLD_AT_ONCE]
+        self._folded += len(new)
+        for event in new:
+            self.view.apply(event)
+            self._last_time = event.time
+            if isinstance(event, Progress):
+                self.progress = event
+        if not self.view.activity:
+            self.progress = None
+        open_before = len(self.asked)
+        self.asked = [asked for asked in self.asked if not self._is_answered(asked)]
+        is_caught_up = self._folded >= len(events)
+        broken_off = self.is_started and is_caught_up and not is_alive and not self.view.is_over
+        changed = bool(new) or broken_off != self._is_broken_off or len(self.asked) != open_before
+        self._is_broken_off = broken_off
+        return changed
+
+    def ask(self, request: Request, reason: str = "asked") -> None:
+        """Ask something of the run; it answers when the step in flight is done."""
+        controls = self.controls
+        match request:
+            case "pause":
+                controls.pause()
+            case "resume":
+                controls.resume()
+            case "checkpoint":
+                controls.checkpoint()
+            case "evaluate":
+                controls.evaluate()
+            case "sample":
+                controls.sample()
+            case "stop":
+                controls.stop(reason)
+        self.asked = [asked for asked in self.asked if not _replaces(request, asked.request)]
+        # A pause taken back before it happened leaves nothing to wait for.
+        if request != "resume" or self.view.status == "paused":
+            self.asked.append(Asked(request, self._happened(request)))
+
+    @property
+    def now(self) -> float:
+        """The time of day that clocks count from: of a run that is over, its last word."""
+        return self._last_time if self.is_over else self._now()
+
+    @property
+    def today(self) -> float:
+        """The time of day here and now."""
+        return self._now()
+
+    @property
+    def standing(self) -> Standing:
+        """Where the run stands, in one word."""
+        return "interrupted" if self._is_broken_off else self.view.status
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of this run."""
+        return self.view.is_over or self._is_broken_off
+
+    @property
+    def is_steerable(self) -> bool:
+        """Whether pausing, saving, evaluating and sampling mean anything now."""
+        return self.view.status in ("training", "paused") and not self.is_over
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run was asked to stop and has not yet."""
+        return any(asked.request == "stop" for asked in self.asked)
+
+    @property
+    def wants_resume(self) -> bool:
+        """Whether the run stands still, or was asked to."""
+        asked = {asked.request for asked in self.asked}
+        return "pause" in asked or (self.view.status == "paused" and "resume" not in asked)
+
+    @property
+    def doing(self) -> str:
+        """What goes on besides training, and how far it is; or nothing."""
+        words = one_line(self.view.activity)
+        work = self.progress
+        return f"{words} {work.done:,} of {work.total:,}" if work and work.total else words
+
+    @property
+    def asked_words(self) -> str:
+        """What was asked last and is not answered yet, or nothing."""
+        return REQUEST_WORDS[self.asked[-1].request] if self.asked else ""
+
+    @property
+    def refused_input(self) -> Ended | None:
+        """The end of a run that never started because what it was given is wrong."""
+        ended = self.view.ended
+        if ended and ended.exit_code == BAD_INPUT and self.view.started is None:
+            return ended
+        return None
+
+    def _is_answered(self, asked: Asked) -> bool:
+        return self.is_over or self._happened(asked.request) != asked.happened
+
+    def _happened(self, request: Request) -> int:
+        view = self.view
+        match request:
+            case "pause":
+                return int(view.status == "paused")
+            case "resume":
+                return int(view.status == "training")
+            case "checkpoint":
+                return len(view.checkpoints)
+            case "evaluate":
+                return len(view.evaluations)
+            case "sample":
+                return len(view.samples)
+            case "stop":
+                return 0
+
+
+def _replaces(new: Request, old: Request) -> bool:
+    return new == old or {new, old} == {"pause", "resume"}

@@ -1,0 +1,113 @@
+"""Turns bytes, seconds and counts into the words that people read."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+UNKNOWN = "n/a"
+_SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def size(count: float | None) -> str:
+    """Say a number of bytes in at most seven characters: ``3.09 GB``, ``148 MB``."""
+    if count is None:
+        return UNKNOWN
+    for unit, name in _SIZE_UNITS:
+        if abs(count) >= 0.9995 * unit:
+            return f"{significant(count / unit)} {name}"
+    return f"{count:.0f} B"
+
+
+def signed_size(count: float | None) -> str:
+    """Say a change in bytes with its sign."""
+    if count is None:
+        return UNKNOWN
+    return f"{'-' if count < 0 else '+'}{size(abs(count))}"
+
+
+def significant(value: float) -> str:
+    """Say a number with three figures, whole from a hundred on."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    magnitude = abs(value)
+    if magnitude >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if magnitude >= 9.995 else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Say how long something takes: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 4 h``."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    whole = max(0, round(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < 10 * _MINUTE:
+        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def age(seconds: float) -> str:
+    """Say how long ago in at most six characters: ``now``, ``22 min``, ``3 h``."""
+    whole = max(0, int(seconds))
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if whole >= unit:
+            return f"{whole // unit} {name}"
+    return "now"
+
+
+def clock(moment: float, now: float) -> str:
+    """Say a time of day, with its weekday when it is not within a day of now."""
+    near = abs(moment - now) < _DAY
+    return time.strftime("%H:%M" if near else "%a %H:%M", time.localtime(moment))
+
+
+def loss(value: float | None) -> str:
+    """Say a loss with the figures that matter."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value == 0 or 0.01 <= abs(value) < 100:
+        return f"{value:.3f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.1e}"
+
+
+def short_count(value: float) -> str:
+    """Say a count for an axis: ``500``, ``2k``, ``1.5M``."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line that cannot disturb the terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text to a width in cells, showing that something was cut."""
+    if cell_len(text) <= width:
+        return text
+    return f"{set_cell_size(text, width - 1).rstrip()}…" if width > 0 else ""
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a text into rows at spaces, and inside a word only where it is wider than a row."""
+    rows: list[str] = []
+    row = ""
+    for word in one_line(text).split():
+        *whole, rest = chop_cells(word, max(1, width))
+        if row and (whole or cell_len(row) + 1 + cell_len(rest) > width):
+            rows.append(row)
+            row = ""
+        rows.extend(whole)
+        row = f"{row} {rest}" if row else rest
+    return [*rows, row] if row else rows
