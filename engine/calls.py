@@ -79,23 +79,6 @@ class LayerCall:
         returned = arrays_in(cast("Any", module)(*args, **kwargs))
         return [returned[i] for i in self.passes] + [carried[i] for i in self.keeps]
 
-    def build(self, arrays: Arrays) -> tuple[Args, dict[str, Any]]:
-        """Return the arguments behind the hidden state of a layer that is handed nothing else.
-
-        Raises:
-            CannotTakeApartError: when it is handed more, or not first.
-        """
-
-        def fill(hole: Hole) -> mx.array:
-            if hole.carried:
-                raise CannotTakeApartError("its layers hand on more than the hidden state")
-            return arrays[hole.place]
-
-        if self.args[:1] != (Hole(carried=True, place=0),):
-            raise CannotTakeApartError("its layers do not take the hidden state first")
-        args = replace(self.args[1:], Hole, fill)
-        return args, {name: replace(value, Hole, fill) for name, value in self.kwargs.items()}
-
 
 @dataclass(frozen=True)
 class Form:
@@ -191,6 +174,7 @@ class Recorder:
         """Whether an array that a layer returned was changed in place before the next ran."""
         last = len(self._given) - 1
         arrays = [a for source, a in self._made.values() if 0 <= source.layer < last]
+        arrays = [a for a in arrays if mx.issubdtype(a.dtype, mx.floating)]
         same = [mx.array_equal(a, mx.full(a.shape, value, a.dtype), equal_nan=True) for a in arrays]
         return not all(s.item() for s in same)
 

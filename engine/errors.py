@@ -77,5 +77,5 @@ class RunBusyError(RunError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known name nearest to a wrong one, or nothing."""
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -7,13 +7,12 @@ inputs: one trace per width, not one per layer and width.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 
 from engine.attention import chunked_attention
-from engine.parts import CannotTakeApartError
 from engine.randomness import keyed_randomness
 from engine.replay import Outputs, find_linears, holding, intercepted
 
@@ -47,8 +46,8 @@ class Pass(NamedTuple):
     layer: int
     """Its place among the layers."""
     call: LayerCall
-    hidden: mx.array
-    """``[b, T, H]``."""
+    carried: Arrays
+    """``[b, T, H]``, and what else earlier layers hand on to it."""
     keys: mx.array | None
     """``[b, 2]``, where the layer drops out."""
 
@@ -56,8 +55,8 @@ class Pass(NamedTuple):
 class _Functions(NamedTuple):
     """A kind of layer's functions."""
 
-    forward: Callable[..., mx.array]
-    forward_keeping: Callable[..., tuple[mx.array, list[mx.array]]]
+    forward: Callable[..., list[mx.array]]
+    forward_keeping: Callable[..., tuple[list[mx.array], list[mx.array]]]
     backward: Callable[..., list[mx.array]]
 
 
@@ -111,31 +110,36 @@ class LayerFunctions:
         first = self.first_kept(first_trained, positions)
         return positions * sum(self._output_bytes[first:])
 
-    def forward(self, run: Pass, *, keep: bool) -> tuple[mx.array, list[mx.array] | None]:
-        """Return a layer's output ``[b, T, H]`` and what is to be kept of it, not evaluated."""
+    def forward(self, run: Pass, *, keep: bool) -> tuple[list[mx.array], list[mx.array] | None]:
+        """Return what a layer hands on and what is to be kept of it, not evaluated."""
         functions = self._functions(run, needs_input=True)
-        arguments = (*self._arrays(run.layer), run.hidden, run.call.arrays, run.keys)
+        arguments = (*self._arrays(run.layer), [*run.carried], run.call.arrays, run.keys)
         if keep:
             return functions.forward_keeping(*arguments)
         return functions.forward(*arguments), None
 
     def backward(
-        self, run: Pass, cotangent: mx.array, kept: list[mx.array] | None, *, needs_input: bool
-    ) -> tuple[list[mx.array], mx.array]:
-        """Return the gradients of a layer's trained arrays and of its input, not evaluated.
+        self, run: Pass, cotangents: Arrays, kept: list[mx.array] | None, *, needs_input: bool
+    ) -> tuple[list[mx.array], list[mx.array]]:
+        """Return the gradients of a layer's trained arrays and of its inputs, not evaluated.
 
         Args:
             run: the layer as it was run forward.
-            cotangent: the gradient of its output ``[b, T, H]``.
+            cotangents: the gradients of what it handed on.
             kept: what the forward pass kept.
-            needs_input: whether the gradient of the input is wanted; otherwise ``cotangent`` is
-                returned in its place.
+            needs_input: whether the gradients of its inputs are wanted; otherwise there are none.
         """
         functions = self._functions(run, needs_input=needs_input)
         gradients = functions.backward(
-            *self._arrays(run.layer), run.hidden, run.call.arrays, run.keys, cotangent, kept
+            *self._arrays(run.layer),
+            [*run.carried],
+            run.call.arrays,
+            run.keys,
+            [*cotangents],
+            kept,
         )
-        return (gradients[:-1], gradients[-1]) if needs_input else (gradients, cotangent)
+        count = len(self._layers[run.layer].trainable)
+        return gradients[:count], gradients[count:]
 
     def _arrays(self, index: int) -> tuple[list[mx.array], list[mx.array]]:
         return [slot.get() for slot in self._layers[index].trainable], self.frozen(index)
@@ -146,9 +150,9 @@ class LayerFunctions:
         if not self._settings.compiled:
             kind = (run.layer, run.call.static, needs_input)
         if kind not in self._compiled:
-            made = _LayerRunner(
-                layer, run.call, self._linears[run.layer], self._settings, needs_input
-            )
+            # The first call's own arrays are not to live as long as the function.
+            call = replace(run.call, arrays=())
+            made = _LayerRunner(layer, call, self._linears[run.layer], self._settings, needs_input)
             compile_: Callable[[Any], Any] = mx.compile if self._settings.compiled else lambda f: f
             self._compiled[kind] = _Functions(
                 compile_(made.forward), compile_(made.forward_keeping), compile_(made.backward)
@@ -176,46 +180,46 @@ class _LayerRunner:
         self,
         trained: Arrays,
         frozen: Arrays,
-        hidden: mx.array,
+        carried: Arrays,
         arrays: Arrays,
         keys: mx.array | None,
-    ) -> mx.array:
+    ) -> list[mx.array]:
         with self._settled(keys):
-            return self._run(trained, frozen, hidden, arrays, None)
+            return self._run(trained, frozen, carried, arrays, None)
 
     def forward_keeping(
         self,
         trained: Arrays,
         frozen: Arrays,
-        hidden: mx.array,
+        carried: Arrays,
         arrays: Arrays,
         keys: mx.array | None,
-    ) -> tuple[mx.array, list[mx.array]]:
+    ) -> tuple[list[mx.array], list[mx.array]]:
         outputs = Outputs([], is_replay=False)
         with self._settled(keys):
-            return self._run(trained, frozen, hidden, arrays, outputs), outputs.arrays
+            return self._run(trained, frozen, carried, arrays, outputs), outputs.arrays
 
     def backward(
         self,
         trained: Arrays,
         frozen: Arrays,
-        hidden: mx.array,
+        carried: Arrays,
         arrays: Arrays,
         keys: mx.array | None,
-        cotangent: mx.array,
+        cotangents: Arrays,
         kept: list[mx.array] | None,
     ) -> list[mx.array]:
         count = len(trained)
         outputs = None if kept is None else Outputs(kept, is_replay=True)
 
-        def output_of(*inputs: mx.array) -> mx.array:
-            given = inputs[count] if self.needs_input else hidden
+        def handed_on(*inputs: mx.array) -> list[mx.array]:
+            given = inputs[count:] if self.needs_input else carried
             return self._run(inputs[:count], frozen, given, arrays, outputs)
 
-        inputs = [*trained, hidden] if self.needs_input else [*trained]
+        inputs = [*trained, *carried] if self.needs_input else [*trained]
         # Open around the whole: replayed modules run when their gradients are asked for.
         with self._settled(keys):
-            _, gradients = mx.vjp(output_of, inputs, [cotangent])
+            _, gradients = mx.vjp(handed_on, inputs, [*cotangents])
         return gradients
 
     @contextmanager
@@ -231,17 +235,13 @@ class _LayerRunner:
         self,
         trained: Arrays,
         frozen: Arrays,
-        hidden: mx.array,
+        carried: Arrays,
         arrays: Arrays,
         outputs: Outputs | None,
-    ) -> mx.array:
+    ) -> list[mx.array]:
         with (
             holding(self.layer.trainable, trained),
             holding(self.layer.frozen, frozen),
             intercepted(self.linears, outputs),
         ):
-            args, kwargs = self.call.build(tuple(arrays))
-            output: Any = cast("Any", self.layer.module)(hidden, *args, **kwargs)
-        if not isinstance(output, mx.array):
-            raise CannotTakeApartError(f"a layer returns a {type(output).__name__}")
-        return output
+            return self.call.run(self.layer.module, carried, arrays)

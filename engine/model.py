@@ -26,6 +26,8 @@ CHECK_ROWS, CHECK_WIDTH = 2, 8
 """The batch on which both ways of stepping must agree."""
 TOLERANCE = {mx.float32: 1e-3, mx.float16: 3e-2, mx.bfloat16: 1e-1}
 """Relative error that two orders of the same sums may show, by the weights' type."""
+FAILURES = (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError)
+"""What a model raises that cannot be run or differentiated."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,12 @@ def load_adapted(config: RunConfig, files: ModelFiles) -> Adapted:
             tokenizer_config={"trust_remote_code": config.trust_remote_code},
             trust_remote_code=config.trust_remote_code,
         )[:2]
-    except (ValueError, KeyError, TypeError, RuntimeError, OSError, ImportError) as error:
+        model.freeze()
+    except (*FAILURES, OSError, ImportError) as error:
         raise ModelError(
             f"{files.path} cannot be loaded: {error}",
             "Check that mlx_lm.generate can load it; its files may be incomplete.",
         ) from error
-    model.freeze()
     _cast(model, config)
     attach(model, config)
     if config.resume_adapter_file:
@@ -171,19 +173,32 @@ def _total_parameters(model: nn.Module) -> int:
 def choose_stepper(
     model: nn.Module, config: RunConfig, settings: StepSettings
 ) -> tuple[Stepper, str]:
-    """Return the way to step, and why: layer by layer where that gives the same gradients."""
+    """Return the way to step, and why: layer by layer where that gives the same gradients.
+
+    Raises:
+        ModelError: when the model has no gradient, whichever way.
+    """
     if config.step == "whole-graph":
         return WholeGraphStep(model), "the whole graph at once, as asked"
+    stepper = None
     try:
         stepper = LayerStep(Parts(model), settings)
         error = _disagreement(model, stepper)
     except CannotTakeApartError as reason:
-        return WholeGraphStep(model), f"the whole graph at once: {reason}"
-    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
-        return WholeGraphStep(model), f"the whole graph at once: its parts did not run ({problem})"
-    if error:
-        return WholeGraphStep(model), f"the whole graph at once: {error}"
-    return stepper, "layer by layer"
+        error = str(reason)
+    except FAILURES as problem:
+        error = f"its parts did not run ({problem})"
+    if stepper and not error:
+        return stepper, "layer by layer"
+    whole = WholeGraphStep(model)
+    try:
+        whole.add(_few_tokens(2), {}, _NoControl())
+    except FAILURES as problem:
+        raise ModelError(
+            f"This model cannot be trained: {problem}",
+            "MLX or mlx-lm lacks what its gradient needs; choose another model.",
+        ) from problem
+    return whole, f"the whole graph at once: {error}"
 
 
 class _NoControl:
@@ -196,15 +211,18 @@ class _NoControl:
         return CHECK_ROWS
 
 
-def _disagreement(model: nn.Module, stepper: LayerStep) -> str:
-    """Compare both ways of stepping on a few tokens; return what differs, or nothing."""
+def _few_tokens(vocabulary: int) -> MicroBatch:
     rng = np.random.default_rng(0)
-    vocabulary = _vocabulary(stepper)
-    batch = MicroBatch(
+    return MicroBatch(
         tokens=rng.integers(0, vocabulary, (CHECK_ROWS, CHECK_WIDTH + 1)).astype(np.int32),
         trained=np.arange(CHECK_WIDTH)[None] < np.array([[CHECK_WIDTH], [CHECK_WIDTH - 3]]),
         places=range(CHECK_ROWS),
     )
+
+
+def _disagreement(model: nn.Module, stepper: LayerStep) -> str:
+    """Compare both ways of stepping on a few tokens; return what differs, or nothing."""
+    batch = _few_tokens(stepper.parts.vocabulary)
     was_training = model.training
     # Dropout draws differ between the two; without it they must agree.
     model.eval()
@@ -218,22 +236,22 @@ def _disagreement(model: nn.Module, stepper: LayerStep) -> str:
     tolerance = TOLERANCE.get(_dtype(model), 1e-1)
     if not _is_close(loss, expected, tolerance):
         return f"taken apart, its loss is {loss:.6g} instead of {expected:.6g}"
-    scale = max((number(mx.abs(g).max()) for g in theirs.values()), default=0.0)
+    norms = {name: _norm(gradient) for name, gradient in theirs.items()}
+    # What is a hundred times smaller than the largest may be rounding alone.
+    smallest = max(1e-12, 0.01 * max(norms.values(), default=0.0))
     for name, gradient in theirs.items():
-        difference = number(mx.abs(ours[name] - gradient).max())
-        if not difference <= tolerance * max(scale, 1e-12):
-            return f"taken apart, the gradient of {name} differs by {difference:.3g} of {scale:.3g}"
+        difference, norm = _norm(ours[name] - gradient), max(norms[name], smallest)
+        if not difference <= tolerance * norm:
+            return f"taken apart, the gradient of {name} differs by {difference:.3g} of {norm:.3g}"
     return ""
+
+
+def _norm(array: mx.array) -> float:
+    return number(mx.sqrt(mx.square(array.astype(mx.float32)).sum()))
 
 
 def _is_close(a: float, b: float, tolerance: float) -> bool:
     return abs(a - b) <= tolerance * max(abs(b), 1e-12)
-
-
-def _vocabulary(stepper: LayerStep) -> int:
-    """The head's outputs: tokens below it are valid inputs."""
-    hidden, _ = stepper.parts.embed(mx.zeros((1, 2), mx.int32))
-    return int(stepper.parts.tail(mx.zeros_like(hidden)).shape[-1])
 
 
 def _dtype(model: nn.Module) -> mx.Dtype:

@@ -118,21 +118,23 @@ class LayerStep:
         loss, cotangent = self._tail.loss_and_gradient(
             hidden, batch.tokens, batch.trained, control.should_stop
         )
-        del hidden
+        cotangents = [cotangent]
+        del hidden, cotangent
         while passes:
             run, outputs = passes.pop(), kept.pop()
             needs_input = run.layer > self._first_trained
-            added, cotangent = self._functions.backward(
-                run, cotangent, outputs, needs_input=needs_input
+            added, cotangents = self._functions.backward(
+                run, cotangents, outputs, needs_input=needs_input
             )
             names = self._names[run.layer]
             del run, outputs
             for name, gradient in zip(names, added, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
-            self._evaluate([gradients[name] for name in names], cotangent)
+            self._evaluate([gradients[name] for name in names], cotangents)
             if control.should_stop():
                 raise StepInterrupted
         mx.eval(loss, list(gradients.values()))
+        self._in_flight = None
         return loss
 
     def loss(self, batch: MicroBatch, control: Control) -> mx.array:
@@ -145,36 +147,38 @@ class LayerStep:
     ) -> tuple[list[Pass], list[list[mx.array] | None], mx.array]:
         """Run all layers; return what the backward pass needs of the trained ones."""
         hidden, calls = self.parts.embed(mx.array(batch.tokens[:, :-1]))
+        carried = [hidden]
+        del hidden
         first_kept = len(calls)
         if keep:
-            positions = hidden.shape[0] * hidden.shape[1]
+            positions = batch.trained.size
             first_kept = self._functions.first_kept(self._first_trained, positions)
         passes: list[Pass] = []
         kept: list[list[mx.array] | None] = []
         for index, call in enumerate(calls):
-            run = Pass(index, call, hidden, self._keys(batch, index))
-            hidden, outputs = self._functions.forward(run, keep=index >= first_kept)
+            run = Pass(index, call, carried, self._keys(batch, index))
+            carried, outputs = self._functions.forward(run, keep=index >= first_kept)
             if keep and index >= self._first_trained:
                 passes.append(run)
                 kept.append(outputs)
-            self._evaluate(outputs or [], hidden)
+            self._evaluate(outputs or [], carried)
             if control.should_stop():
                 raise StepInterrupted
             if keep and control.micro_batch() < len(batch.places):
                 raise ShrinkAsked
-        return passes, kept, hidden
+        return passes, kept, carried[0]
 
-    def _evaluate(self, arrays: list[mx.array], carried: mx.array) -> None:
+    def _evaluate(self, arrays: list[mx.array], carried: list[mx.array]) -> None:
         """Evaluate a layer's results; with pipelining, only wait for the layer before."""
         if not self.settings.pipelined:
-            mx.eval(*arrays, carried)
+            mx.eval(*arrays, *carried)
             return
-        mx.async_eval(*arrays, carried)
+        mx.async_eval(*arrays, *carried)
         if self._in_flight is not None:
             mx.eval(self._in_flight)
         self._in_flight = carried
 
-    _in_flight: mx.array | None = None
+    _in_flight: list[mx.array] | None = None
 
     def _keys(self, batch: MicroBatch, index: int) -> mx.array | None:
         layer = self.parts.layers[index]

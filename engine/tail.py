@@ -76,7 +76,7 @@ class Tail:
         Raises:
             StepInterrupted: when a stop was asked for between chunks.
         """
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = self._parts.by_position(hidden)
         total = mx.array(0.0)
         for places, targets, weights in self._chunks(tokens, trained):
             total = total + self._value(flat[places][None], targets, weights)
@@ -97,7 +97,7 @@ class Tail:
         Raises:
             StepInterrupted: when a stop was asked for between chunks.
         """
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = self._parts.by_position(hidden)
         total = mx.array(0.0)
         gradient = mx.zeros_like(flat)
         for places, targets, weights in self._chunks(tokens, trained):
@@ -108,7 +108,7 @@ class Tail:
             mx.eval(total, gradient)
             if should_stop():
                 raise StepInterrupted
-        return total, gradient.reshape(hidden.shape)
+        return total, self._parts.as_hidden(gradient, len(tokens))
 
     def _chunk_loss(self, hidden: mx.array, targets: mx.array, weights: mx.array) -> mx.array:
         return (token_losses(self._parts.tail(hidden), targets) * weights).sum()

@@ -252,7 +252,9 @@ def pretrain(world: World, tokenizer: Tokenizer) -> Model:
         optimizer.update(model, gradient)
         mx.eval(model.parameters(), optimizer.state, loss)
         if step % 100 == 0:
-            say(f"step {step}/{STEPS}  loss {loss.item():.3f}  {time.perf_counter() - started:.0f} s")
+            say(
+                f"step {step}/{STEPS}  loss {loss.item():.3f}  {time.perf_counter() - started:.0f} s"
+            )
     return model
 
 
@@ -336,7 +338,9 @@ class Trial:
 
     def tokenized(self, name: str) -> list[tuple[list[int], int]]:
         """Rows as tokens and the length of the prompt that is not learned."""
-        rows = ChatDataset(read_rows(name), self.tokenizer, mask_prompt=self.settings["mask_prompt"])
+        rows = ChatDataset(
+            read_rows(name), self.tokenizer, mask_prompt=self.settings["mask_prompt"]
+        )
         return [rows.process(rows[index]) for index in range(len(rows))]
 
     def fine_tune(self) -> None:
@@ -393,10 +397,14 @@ def check() -> None:
         started = time.perf_counter()
         trial.fine_tune()
         seconds, after = time.perf_counter() - started, trial.validation_loss()
-        say(f"seed {seed}: val loss {before:.3f} → {after:.3f} (−{1 - after / before:.0%}), {seconds:.0f} s")
+        say(
+            f"seed {seed}: val loss {before:.3f} → {after:.3f} (−{1 - after / before:.0%}), {seconds:.0f} s"
+        )
         for question, answer in zip(settings["sample_prompts"], base, strict=True):
             say(f"  {question}\n    base:    {answer}\n    adapter: {trial.answer(question)}")
-        say(f"  new wordings: valid {trial.right_answers('valid')}, test {trial.right_answers('test')}")
+        say(
+            f"  new wordings: valid {trial.right_answers('valid')}, test {trial.right_answers('test')}"
+        )
         still = sum(trial.answer(question) == answer for question, answer in known)
         say(f"  the base's world: {kept} of {len(known)} before, {still} after")
 

@@ -141,8 +141,7 @@ class Dashboard(Screen[None]):
         self._is_stale = False
         self._header.show(self.run_watch)
         for pane in self.query(Pane):
-            if pane.is_on_screen or pane.size:
-                pane.show(self.run_watch)
+            pane.show(self.run_watch)
 
     def on_resize(self, event: events.Resize) -> None:
         """Say so where there is too little room for the panes."""

@@ -22,13 +22,6 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
-def signed_size(count: float | None) -> str:
-    """Say a change in bytes with its sign."""
-    if count is None:
-        return UNKNOWN
-    return f"{'-' if count < 0 else '+'}{size(abs(count))}"
-
-
 def significant(value: float) -> str:
     """Say a number with three figures, whole from a hundred on."""
     if not math.isfinite(value):
