@@ -43,7 +43,7 @@ class Updater:
             self._optimizer: Any = _CLASSES[name](
                 learning_rate=_learning_rate(config), **config.optimizer_config.get(name, {})
             )
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ConfigError([f"optimizer_config.{name}: {error}"]) from None
         arrays = trainable(model)
         # A flat tree, so that any part of it can be updated on its own.
@@ -158,5 +158,5 @@ def _learning_rate(config: RunConfig) -> Any:
 
     try:
         return cast("Any", utils).build_schedule(config.lr_schedule.model_dump())
-    except (TypeError, IndexError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ConfigError([f"lr_schedule.arguments: {error}"]) from None

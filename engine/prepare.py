@@ -190,6 +190,19 @@ def memory_limits(budget_bytes: int) -> Generator[None]:
         mx.set_cache_limit(cache_before)
 
 
+@contextmanager
+def eager_on_cpu() -> Generator[None]:
+    """Compile nothing on a CPU: MLX would call the system's C++ compiler while the run waits."""
+    if not device_is_cpu():
+        yield
+        return
+    mx.disable_compile()
+    try:
+        yield
+    finally:
+        mx.enable_compile()
+
+
 def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) -> Prepared:
     """Choose the micro-batch from the budget, and say where the memory will go."""
     config, model = prepared.config, prepared.adapted.model

@@ -138,6 +138,9 @@ class Session:
 
         for event in train(self.config, self.directory, self._mailbox, lambda: self._footprint):
             self._record(event)
+            if self._journal is None and (stop := self._mailbox.stop_wish()):
+                self._record(_stopped_while_loading(stop))
+                return
 
     def _fail(self, error: LoraTuiError, exit_code: int) -> None:
         self.error = error
@@ -203,6 +206,17 @@ class Session:
         )
         if not self._over.is_set():
             self._record(event)
+
+
+def _stopped_while_loading(stop: Stop) -> ev.Ended:
+    return ev.Ended(
+        time=time.time(),
+        status="stopped",
+        iteration=0,
+        reason=stop.reason,
+        exit_code=stop.exit_code,
+        hint="Nothing was trained yet, and nothing was written.",
+    )
 
 
 def _as_run_error(error: Exception, directory: RunDirectory) -> LoraTuiError:

@@ -18,7 +18,7 @@ from engine.errors import RunError
 from engine.eta import EtaEstimator
 from engine.files import write_text
 from engine.mailbox import Stop
-from engine.prepare import Prepared, memory_limits, positions_of, prepare, started
+from engine.prepare import Prepared, eager_on_cpu, memory_limits, positions_of, prepare, started
 from engine.sample import answer
 from engine.step import MicroBatch, StepInterrupted, run_step
 from engine.trees import number, trainable
@@ -74,31 +74,37 @@ def train(
         InputError: when settings, data and model do not fit together; nothing was created.
         RunError: when the run cannot go on.
     """
-    prepared = yield from prepare(config)
-    _create(directory, config)
-    yield started(prepared, directory.name, directory.path)
-    mailbox.set_micro_batch(prepared.micro_batch)
-    state = State(prepared, directory, mailbox, _eta(prepared), footprint)
+    with eager_on_cpu():
+        prepared = yield from prepare(config)
+        _create(directory, config)
+        yield started(prepared, directory.name, directory.path)
+        mailbox.set_micro_batch(prepared.micro_batch)
+        state = State(prepared, directory, mailbox, _eta(prepared), footprint)
+        with memory_limits(prepared.budget_bytes):
+            yield from _iterate(state)
 
-    with memory_limits(prepared.budget_bytes):
-        yield from _sample(state, is_base=True)
-        yield from _evaluate(state)
-        for iteration in range(state.iteration + 1, config.iters + 1):
-            yield from _attend(state)
-            if mailbox.stop_wish():
-                break
-            try:
-                step = _step(state, iteration)
-            except StepInterrupted:
-                break
-            yield step
-            yield from _watch_numbers(state, step)
-            if iteration % config.steps_per_eval == 0 or iteration == config.iters:
-                yield from _evaluate(state)
-                yield from _sample(state)
-            if iteration % config.save_every == 0 and iteration < config.iters:
-                yield from _save(state, "scheduled")
-        yield from _end(state)
+
+def _iterate(state: State) -> Iterator[ev.Event]:
+    """Go through the plan, from the first iteration to the last or to a stop."""
+    config, mailbox = state.prepared.config, state.mailbox
+    yield from _sample(state, is_base=True)
+    yield from _evaluate(state)
+    for iteration in range(state.iteration + 1, config.iters + 1):
+        yield from _attend(state)
+        if mailbox.stop_wish():
+            break
+        try:
+            step = _step(state, iteration)
+        except StepInterrupted:
+            break
+        yield step
+        yield from _watch_numbers(state, step)
+        if iteration % config.steps_per_eval == 0 or iteration == config.iters:
+            yield from _evaluate(state)
+            yield from _sample(state)
+        if iteration % config.save_every == 0 and iteration < config.iters:
+            yield from _save(state, "scheduled")
+    yield from _end(state)
 
 
 def _step(state: State, iteration: int) -> ev.Step:
