@@ -79,8 +79,7 @@ def stock_losses(
     It turns `mx.compile` off for the whole process, as the engine does on this back end too.
     """
     mx.disable_compile()
-    mx.random.seed(seed)
-    model = _load_with_lora(model_folder, lora)
+    model = _load_with_lora(model_folder, lora, seed)
     rule = _build_optimizer(optimizer)
     rule.init(model.trainable_parameters())
     loss_and_gradients = nn.value_and_grad(model, _loss)
@@ -95,10 +94,12 @@ def stock_losses(
     return losses
 
 
-def _load_with_lora(model_folder: Path, lora: Lora) -> nn.Module:
+def _load_with_lora(model_folder: Path, lora: Lora, seed: int) -> nn.Module:
     """Load the base in float32, freeze it and attach adapters, in the order of `mlx_lm.lora`."""
     model: Any = load(str(model_folder))[0]
     model.set_dtype(mx.float32)
+    # Building the base drew numbers of its own.
+    mx.random.seed(seed)
     model.freeze()
     count = len(model.layers) if lora.num_layers == -1 else lora.num_layers
     parameters: dict[str, Any] = {
