@@ -23,8 +23,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("a+b", buffering=0)
         # What a killed process left of its last line must not swallow the next one.
-        if self._file.tell() and not self._ends_whole():
-            self._file.write(b"\n")
+        self._is_torn = self._file.tell() > 0 and not self._ends_whole()
 
     def append(self, event: ev.Event) -> None:
         """Write one event.
@@ -32,9 +31,10 @@ class Journal:
         Raises:
             OSError: when it cannot be written.
         """
-        line = ev.to_json(event).encode() + b"\n"
+        line = b"\n" * self._is_torn + ev.to_json(event).encode() + b"\n"
         # A disk that fills up takes a part of a line without complaint.
-        if self._file.write(line) < len(line):
+        self._is_torn = self._file.write(line) < len(line)
+        if self._is_torn:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
 
     def close(self) -> None:

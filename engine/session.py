@@ -10,11 +10,12 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from engine import events as ev
 from engine.awake import keep_awake
-from engine.errors import InputError, LoraTuiError
+from engine.errors import InputError, LoraTuiError, RunError
 from engine.host import open_host
 from engine.journal import Journal
 from engine.mailbox import Mailbox, Stop
@@ -63,8 +64,9 @@ class Session:
 
     def start(self) -> None:
         """Begin loading and training."""
-        self._trainer.start()
+        # The trainer waits for the watcher when it ends, which may be at once.
         self._watcher.start()
+        self._trainer.start()
 
     def pause(self, reason: str = "asked") -> None:
         """Stand still after the step in flight."""
@@ -144,18 +146,19 @@ class Session:
 
     def _fail(self, error: LoraTuiError, exit_code: int) -> None:
         self.error = error
-        self._record(
-            ev.Ended(
-                time=time.time(),
-                status="failed",
-                iteration=max(
-                    (e.iteration for e in self._events if isinstance(e, ev.Step)), default=0
-                ),
-                reason=error.message,
-                hint=error.hint,
-                exit_code=exit_code,
+        done = max((e.iteration for e in self._events if isinstance(e, ev.Step)), default=0)
+        # A disk that failed the run takes no last words either; who watches has them.
+        with suppress(RunError):
+            self._record(
+                ev.Ended(
+                    time=time.time(),
+                    status="failed",
+                    iteration=done,
+                    reason=error.message,
+                    hint=error.hint,
+                    exit_code=exit_code,
+                )
             )
-        )
 
     def _close(self) -> None:
         self._over.set()
@@ -169,16 +172,32 @@ class Session:
             mx.clear_streams()
 
     def _record(self, event: ev.Event) -> None:
-        """Append an event, and write it to the journal once the run has a directory."""
+        """Append an event, and write it to the journal once the run has a directory.
+
+        Raises:
+            RunError: when the journal cannot be written.
+        """
         with self._grown:
+            # The watcher may have looked at the machine while the run ended.
+            if self._events and isinstance(self._events[-1], ev.Ended):
+                return
             self._events.append(event)
-            if self._journal is None and isinstance(event, ev.Started):
-                self._journal = Journal(self.directory.journal_file)
-            if self._journal is not None:
-                for waiting in self._events[self._journaled :]:
-                    self._journal.append(waiting)
-                self._journaled = len(self._events)
             self._grown.notify_all()
+            if self._journal is not None or isinstance(event, ev.Started):
+                self._write_down()
+
+    def _write_down(self) -> None:
+        path = self.directory.journal_file
+        try:
+            self._journal = self._journal or Journal(path)
+            while self._journaled < len(self._events):
+                self._journal.append(self._events[self._journaled])
+                self._journaled += 1
+        except OSError as error:
+            raise RunError(
+                f"The journal {path} cannot be written: {error}",
+                "Free space there, or make it writable. The checkpoints saved before are intact.",
+            ) from error
 
     def _watch(self) -> None:
         """The watcher thread: samples the machine once a second while the run lasts."""
@@ -205,7 +224,9 @@ class Session:
             disk_free=sample.disk_free_bytes,
         )
         if not self._over.is_set():
-            self._record(event)
+            # What the journal does not take now, the trainer meets at its next event, and ends.
+            with suppress(RunError):
+                self._record(event)
 
 
 def _stopped_while_loading(stop: Stop) -> ev.Ended:
@@ -226,11 +247,11 @@ def _as_run_error(error: Exception, directory: RunDirectory) -> LoraTuiError:
     hint = (
         "This is a fault of the program, or of a library. The checkpoints saved before are intact."
     )
-    if directory.path.is_dir():
-        text = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(error))
+    try:
         with directory.log_file.open("a", encoding="utf-8") as log:
             log.write(text)
         hint += f" Details: {directory.log_file}"
-    else:
-        hint += "\n" + "".join(traceback.format_exception(error))
+    except OSError:
+        hint += f"\n{text}"
     return LoraTuiError(f"{type(error).__name__}: {error}", hint)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STOP, STAY = "stop", "stay"
 """What every question here is answered with."""
-_WHAT_STOPPING_DOES = "It ends after the step in flight and saves first; it can be resumed later."
+_WHAT_STOPPING_DOES = "The step in flight is dropped; what was reached is saved first."
 
 
 @dataclass(frozen=True, slots=True)

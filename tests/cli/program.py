@@ -38,7 +38,9 @@ class Outcome:
 
 def environment(home: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment with a home of its own and one thread of arithmetic."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "LORA_TUI", "_LORA"))}
+    # Where Python may not keep what it compiled, every start compiles Textual again.
+    other = ("HF_", "LORA_TUI", "_LORA", "PYTHONDONTWRITEBYTECODE")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(other)}
     own = {"LORA_TUI_HOME": str(home), "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return kept | own | dict(extra or {})
 

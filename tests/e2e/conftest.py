@@ -47,7 +47,7 @@ def scene(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 @pytest.fixture(scope="session")
 def trained(scene: Scene) -> dict[str, Trained]:
-    """Every run of ``RUNS``, and ``whole-graph``, with the losses that mlx-lm's own parts come to."""
+    """Every run of ``RUNS``, and ``whole-graph``, beside what mlx-lm's own parts come to."""
     configs = {
         name: scene.config(name, data=str(scene.exchanges), batch_size=2, **settings)
         for name, settings in RUNS.items()

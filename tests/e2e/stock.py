@@ -1,6 +1,6 @@
 """Prints the losses that mlx-lm's own parts come to: ``python -m tests.e2e.stock CONFIG.yaml``.
 
-The batches are the rows that the engine's plan names, as mlx-lm's own data sets encode and mask them.
+The batches are the rows that the engine's plan names, encoded and masked by mlx-lm's own data sets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
 import mlx_lm
 import numpy as np
 from mlx_lm.tuner.datasets import CacheDataset, ChatDataset
@@ -38,8 +37,8 @@ def stock_batches(config: RunConfig) -> list[reference.Batch]:
         config.seed,
         config.max_seq_length,
     )
-    messages = [{"messages": list(row.messages)} for row in rows]
-    dataset = CacheDataset(ChatDataset(messages, tokenizer, mask_prompt=config.mask_prompt))
+    messages: Any = [{"messages": list(row.messages)} for row in rows]
+    dataset: Any = CacheDataset(ChatDataset(messages, tokenizer, mask_prompt=config.mask_prompt))
     return [
         _batch([dataset[int(split.lines[row]) - 1] for row in chosen], int(width))
         for chosen, width in zip(plan.rows, plan.width, strict=True)
@@ -56,14 +55,6 @@ def _batch(rows: list[tuple[list[int], int]], width: int) -> reference.Batch:
 
 def stock_losses(config: RunConfig) -> list[float]:
     """Train as ``mlx_lm.lora`` would and give every step's loss."""
-
-    def load_then_seed(path: str) -> Any:
-        """Seed where ``mlx_lm.lora`` does: loading draws random numbers too."""
-        loaded = mlx_lm.load(path)
-        mx.random.seed(config.seed)
-        return loaded
-
-    reference.load = load_then_seed
     lora = config.lora_parameters
     schedule = config.lr_schedule
     return reference.stock_losses(
