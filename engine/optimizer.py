@@ -159,4 +159,8 @@ def _learning_rate(config: RunConfig) -> Any:
     try:
         return cast("Any", utils).build_schedule(config.lr_schedule.model_dump())
     except (TypeError, ValueError, IndexError) as error:
-        raise ConfigError([f"lr_schedule.arguments: {error}"]) from None
+        given = config.lr_schedule
+        raise ConfigError(
+            [f"lr_schedule.arguments: {given.arguments} do not suit {given.name}: {error}"],
+            hint=f"They are passed on in this order to mlx.optimizers.{given.name}.",
+        ) from None

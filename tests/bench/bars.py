@@ -1,4 +1,4 @@
-"""Measures every bar of the step on a GPU, and prints the table that ``tests/bench/RESULTS.md`` keeps.
+"""Measures every bar of the step on a GPU, and prints the table that ``RESULTS.md`` keeps.
 
     uv run python -m tests.bench.bars
 

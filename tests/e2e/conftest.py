@@ -25,7 +25,7 @@ RUNS: dict[str, dict[str, object]] = {
         "optimizer_config": {"adamw": {"weight_decay": 0.05, "betas": [0.9, 0.98]}},
         "learning_rate": 2e-4,
         "iters": 30,
-        "num_layers": 8,
+        "num_layers": 4,
         "mask_prompt": True,
         "max_grad_norm": 1.0,
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from tests.cli.program import Outcome
 
 CHATS = Path(__file__).resolve().parents[1] / "data" / "chat"
-MOST_CHARACTERS = 50
+MOST_CHARACTERS = 36
 """Of an exchange that is short enough to be trained on many times a minute."""
+EXCHANGES = 16
+"""Few enough to be seen again within a run."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class Trained:
 
 
 def make_exchanges(folder: Path) -> Path:
-    """Cut the short exchanges out of the real chats: 20 to 35 tokens each."""
+    """Cut a few short exchanges out of the real chats: 20 to 30 tokens each."""
     folder.mkdir()
     for split in ("train", "valid"):
         chats = (CHATS / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [row for chat in chats for row in _exchanges(json.loads(chat)["messages"])]
-        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        rows = (row for chat in chats for row in _exchanges(json.loads(chat)["messages"]))
+        text = "".join(f"{json.dumps(row)}\n" for row in islice(rows, EXCHANGES))
         (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
 

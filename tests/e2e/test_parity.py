@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.scene import EXCHANGES
+
 if TYPE_CHECKING:
     from tests.e2e.scene import Trained
 
@@ -21,8 +23,9 @@ def test_losses_are_those_of_mlx_lm(trained: dict[str, Trained], name: str) -> N
     assert run.outcome.code == 0, run.outcome.err
     assert len(run.losses) >= STEPS
     assert run.losses[:STEPS] == pytest.approx(run.stock[:STEPS], rel=RELATIVE_ERROR)
-    # Equal losses say little where nothing was learned.
-    assert sum(run.losses[-5:]) < 0.9 * sum(run.losses[:5])
+    # Equal losses say little where nothing was learned: these are the same rows again.
+    epoch = EXCHANGES // 2
+    assert sum(run.losses[epoch : 2 * epoch]) < 0.95 * sum(run.losses[:epoch])
 
 
 def test_layer_by_layer_and_whole_graph_give_one_curve(trained: dict[str, Trained]) -> None:
@@ -43,4 +46,4 @@ def test_the_event_lines_are_those_of_a_run(trained: dict[str, Trained], name: s
     assert all(step["gradient_norm"] > 0 for step in steps)
     assert [saved["reason"] for saved in run.of_kind("checkpoint")] == ["final"]
     assert (ended["status"], ended["iteration"]) == ("completed", len(steps))
-    assert run.of_kind("started")[0]["trainable_parameters"] in (651_264, 2_442_240)
+    assert run.of_kind("started")[0]["trainable_parameters"] in (4 * 81_408, 30 * 81_408)

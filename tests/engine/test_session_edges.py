@@ -6,16 +6,17 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from engine import events as ev
 from engine import session as session_module
+from engine.host import HostSample
 from engine.journal import read_journal
 from engine.session import Session
-from tests.engine.workshop import ENDLESS, PATIENCE, Workshop, finish, wait_for, wait_for_kind
+from tests.engine.workshop import ENDLESS, PATIENCE, Workshop, finish, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    import pytest
 
 
 def threads() -> list[str]:
@@ -55,45 +56,61 @@ def test_a_run_that_fails_at_once_ends_in_order(workshop: Workshop) -> None:
     assert threads() == []
 
 
+class LooksAtTheEnd:
+    """A machine that is looked at in the very moment in which the run ends."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __enter__(self) -> LooksAtTheEnd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def sample(self) -> HostSample:
+        wait_for(self.session, lambda event: isinstance(event, ev.Ended))
+        return HostSample(time=1.0)
+
+
 def test_nothing_follows_the_end(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine is looked at in the very moment in which the run ends."""
-    session = workshop.session(iters=1, memory_budget_bytes=10**9)
+    session = workshop.session(iters=1)
     looked = threading.Event()
+    look: Any = Session._look  # pyright: ignore[reportPrivateUsage]
 
-    class Slow:
-        def __enter__(self) -> Slow:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def sample(self) -> object:
-            wait_for(session, lambda event: isinstance(event, ev.Ended))
-            return session_module_sample()
+    def look_and_tell(session: Session, host: Any) -> None:
+        look(session, host)
+        looked.set()
 
     @contextmanager
     def awake_until_looked(_: int) -> Generator[None]:
         yield
         assert looked.wait(PATIENCE)
 
-    def look(session: Session, host: Any) -> None:
-        original(session, host)
-        looked.set()
-
-    original = Session._look  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(Session, "_look", look)
+    monkeypatch.setattr(Session, "_look", look_and_tell)
     monkeypatch.setattr(session_module, "HOST_SECONDS", 0.01)
-    monkeypatch.setattr(session_module, "open_host", lambda _: Slow())
+    monkeypatch.setattr(session_module, "open_host", lambda _: LooksAtTheEnd(session))
     monkeypatch.setattr(session_module, "keep_awake", awake_until_looked)
     run = finish(session)
     assert isinstance(run.events[-1], ev.Ended)
     assert read_journal(run.directory.journal_file) == list(run.events)
 
 
-def session_module_sample() -> object:
-    from engine.host import HostSample
-
-    return HostSample(time=1.0)
+def test_the_machine_is_watched_while_it_goes_on(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "HOST_SECONDS", 0.01)
+    session = workshop.session(**ENDLESS)
+    session.start()
+    seen = wait_for(session, lambda event: isinstance(event, ev.Host))
+    wait_for(session, lambda e: isinstance(e, ev.Step) and e.memory.footprint is not None, seen)
+    session.stop()
+    run = finish(session)
+    host = run.of(ev.Host)[0]
+    assert host.memory_total is not None
+    assert host.available is not None
+    assert 0 < host.available < host.memory_total
+    assert read_journal(run.directory.journal_file) == list(run.events)
 
 
 def test_a_full_disk_under_the_journal(workshop: Workshop) -> None:
@@ -105,4 +122,72 @@ def test_a_full_disk_under_the_journal(workshop: Workshop) -> None:
     assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
     assert "No space left" in run.ended.reason
     assert "Traceback" not in run.ended.hint
+    assert threads() == []
+
+
+def test_a_disk_that_fills_up_while_the_machine_is_watched(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever thread meets it first, the run says so and ends."""
+    monkeypatch.setattr(session_module, "HOST_SECONDS", 0.01)
+    session = workshop.session(**ENDLESS)
+    session.start()
+    wait_for(session, lambda event: isinstance(event, ev.Host))
+    wait_for(session, lambda event: isinstance(event, ev.Step))
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal: Any = session._journal  # pyright: ignore[reportPrivateUsage]
+    journal.append = refuse
+    run = finish(session)
+    assert (run.ended.status, session.exit_code) == ("failed", 1)
+    assert "No space left" in run.ended.reason
+    assert threads() == []
+
+
+def test_a_checkpoint_that_cannot_be_written(workshop: Workshop) -> None:
+    session = workshop.session(iters=9, save_every=2)
+    (session.directory.adapters / "0000004_adapters.safetensors").mkdir(parents=True)
+    run = finish(session)
+    assert (run.ended.status, run.ended.iteration, run.ended.exit_code) == ("failed", 4, 1)
+    assert str(run.directory.adapters) in run.ended.reason
+    assert run.session.error is not None
+    assert [event.iteration for event in run.of(ev.CheckpointSaved)] == [2]
+    latest = run.directory.adapters / "adapters.safetensors"
+    assert latest.read_bytes() == (latest.parent / "0000002_adapters.safetensors").read_bytes()
+    assert read_journal(run.directory.journal_file) == list(run.events)
+
+
+def broken(*_: object, **__: object) -> float:
+    raise ZeroDivisionError("of all things")
+
+
+def test_a_fault_of_the_program_is_told_and_logged(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.train.run_step", broken)
+    run = workshop.run()
+    assert (run.ended.status, run.ended.iteration, run.ended.exit_code) == ("failed", 0, 1)
+    assert run.ended.reason == "ZeroDivisionError: of all things"
+    assert str(run.directory.log_file) in run.ended.hint
+    assert "Traceback" in run.directory.log_file.read_text(encoding="utf-8")
+    assert read_journal(run.directory.journal_file) == list(run.events)
+
+
+def test_a_fault_that_cannot_be_logged_is_told_whole(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is a folder, and where the folder takes nothing."""
+    monkeypatch.setattr("engine.prepare.read_data", broken)
+    early = workshop.run("early")
+    assert not early.directory.path.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("engine.train.run_step", broken)
+    session = workshop.session("late")
+    session.directory.log_file.mkdir(parents=True)
+    late = finish(session)
+    for run in (early, late):
+        assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
+        assert "in broken" in run.ended.hint
     assert threads() == []

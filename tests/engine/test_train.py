@@ -1,4 +1,4 @@
-"""What runs learn: the same from the same seed, however a step is cut, for every kind of adapter."""
+"""What runs learn: the same from the same seed however a step is cut, for every kind of adapter."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_loss_falls_far_in_a_longer_run(workshop: Workshop) -> None:
     assert np.mean(run.losses[-5:]) < 0.6 * run.losses[0]
 
 
-DROPPING = {"lora_parameters": {"rank": 4, "scale": 10.0, "dropout": 0.3}}
+DROPPING: dict[str, Any] = {"lora_parameters": {"rank": 4, "scale": 10.0, "dropout": 0.3}}
 
 
 def test_equal_seeds_give_equal_adapters_byte_for_byte(workshop: Workshop) -> None:
@@ -331,7 +331,8 @@ def test_a_stop_inside_a_step_keeps_the_last_whole_iteration(
     asks: int, accumulation: int, workshop: Workshop
 ) -> None:
     """On this thread, so that the stop comes inside of iteration 4 for certain."""
-    settings = {"steps_per_eval": 100, "save_every": 100, "grad_accumulation_steps": accumulation}
+    never: dict[str, Any] = {"steps_per_eval": 100, "save_every": 100}
+    settings = never | {"grad_accumulation_steps": accumulation}
     directory = RunDirectory(workshop.folder / "stopped")
     mailbox = StopsInside()
     events: list[ev.Event] = []

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "save_every": 4,
     "lora_parameters": {"rank": 4, "scale": 10.0, "dropout": 0.0},
 }
-ENDLESS = {"iters": 100_000, "steps_per_eval": 100_000, "save_every": 100_000}
+ENDLESS: dict[str, Any] = {"iters": 100_000, "steps_per_eval": 100_000, "save_every": 100_000}
 
 
 @dataclass(frozen=True)
