@@ -6,6 +6,7 @@ index from wherever they stopped, and put wishes into the mailbox.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -145,6 +146,8 @@ class Session:
                 return
 
     def _fail(self, error: LoraTuiError, exit_code: int) -> None:
+        # Where it was raised hangs on everything that the run held.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         self.error = error
         done = max((e.iteration for e in self._events if isinstance(e, ev.Step)), default=0)
         # A disk that failed the run takes no last words either; who watches has them.
@@ -167,7 +170,10 @@ class Session:
         self._watcher.join(2 * HOST_SECONDS)
         if self._journal:
             self._journal.close()
+        # The model hangs in cycles, and an idle screen may not collect them for hours.
+        gc.collect()
         if mx := sys.modules.get("mlx.core"):
+            mx.clear_cache()
             # Otherwise compiled streams outlive the thread and abort the process at its exit.
             mx.clear_streams()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KEPT = 200_000
 """Characters: a screen is drawn many times in a run, and only the newest is looked at."""
+TOLD = 2000
+"""Characters of it that a failure tells."""
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?<>=]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[=>78])")
 
 
@@ -89,7 +91,7 @@ class Screen:
             now = time.perf_counter()
             if (shown in self.text) if isinstance(shown, str) else shown(self.text):
                 return now
-            assert now < end, f"no {shown!r} within {seconds:g} s: {self.text!r}"
+            assert now < end, f"not shown within {seconds:g} s: {shown!r}; {self.text[-TOLD:]}"
             if select.select([self._master], [], [], end - now)[0]:
                 self._read()
 
@@ -108,5 +110,5 @@ class Screen:
             # Linux's way to say that nobody holds the terminal any more.
             chunk = b""
         if not chunk:
-            raise EOFError(f"it ended: {self.text!r}")
+            raise EOFError(f"it ended: {self.text[-TOLD:]}")
         self._raw = (self._raw + self._decoder.decode(chunk))[-KEPT:]

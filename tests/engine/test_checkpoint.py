@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -148,6 +149,29 @@ def test_a_checkpoint_that_cannot_be_written_leaves_what_was_there(folder: Path)
     assert "what was saved before is intact" in error.value.hint
     (folder / checkpoint_name(2)).rmdir()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_latest_that_is_copied_half_leaves_the_one_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latest = folder / "adapters.safetensors"
+    before = save_adapters(folder, 1, arrays(1)).read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "no space left on device")
+
+    def copy_half(source: Path, destination: Path) -> None:
+        destination.write_bytes(source.read_bytes()[:50])
+        refuse()
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", copy_half)
+    with pytest.raises(CheckpointError, match="no space"):
+        save_adapters(folder, 2, arrays(2))
+    with pytest.raises(CheckpointError, match="no space"):
+        publish(folder, folder)
+    assert latest.read_bytes() == before
+    assert files(folder) == {latest.name, "adapter_config.json", *map(checkpoint_name, (1, 2))}
 
 
 def test_a_latest_that_cannot_be_written_is_an_error(folder: Path) -> None:
