@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ def test_memory_does_not_grow_over_steps_of_mixed_widths(workshop: Workshop) -> 
     """Rows of many lengths, two in a batch, so that nearly every batch has another width."""
     rows = [chat_row("Rome?", "A town. " * (1 + i % 20)) for i in range(ROWS)]
     data = workshop.folder / "data"
+    # What other tests left would be freed on the way.
+    gc.collect()
     write_rows(data / "train.jsonl", rows)
     run = workshop.run(
         data=str(data),

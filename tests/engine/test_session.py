@@ -60,7 +60,8 @@ def test_events_come_in_the_order_of_a_run(trained: Finished) -> None:
         *("step", "step", "evaluated", "sampled", "sampled"),
         *("checkpoint", "ended"),
     ]
-    times = [event.time for event in trained.events]
+    # Looking at the machine takes a moment, in which the run goes on.
+    times = [event.time for event in trained.events if not isinstance(event, ev.Host)]
     assert times == sorted(times)
 
 
@@ -308,8 +309,9 @@ print(session.events[-1].status, *sorted({"textual", "tui"} & set(sys.modules)))
 
 
 def test_the_engine_runs_without_a_screen(workshop: Workshop, trained: Finished) -> None:
-    """In a process that has no more than the engine, and that can end after it."""
-    run = workshop.folder / "alone"
+    """In a process that has no more than the engine, can end after it, and compiles nothing."""
+    run, scratch = workshop.folder / "alone", workshop.folder / "scratch"
+    scratch.mkdir()
     done = subprocess.run(
         [
             sys.executable,
@@ -321,7 +323,7 @@ def test_the_engine_runs_without_a_screen(workshop: Workshop, trained: Finished)
             str(run),
         ],
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -329,3 +331,5 @@ def test_the_engine_runs_without_a_screen(workshop: Workshop, trained: Finished)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "completed\n", "")
     assert (run / "adapters" / "adapters.safetensors").read_bytes() == trained.weights
+    # Where MLX would put the sources that it has the system's C++ compiler translate.
+    assert not list(scratch.rglob("*.cpp"))
