@@ -181,7 +181,7 @@ class LoraTuiApp(App[None]):
         if self.run_watch is not None and self._dashboard is not None:
             self.run_watch.start()
             self.tick()
-            self.run_worker(self._dashboard.loss.load_plotter())
+            self.run_worker(self._dashboard.loss.load_plotter)
 
     def _leave(self, choice: str | None) -> None:
         self._is_leaving = choice == STOP
