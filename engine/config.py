@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from engine.errors import ConfigError, did_you_mean
+from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
@@ -124,6 +125,16 @@ class RunConfig(Section):
     sample_prompts: list[str] = Field(default_factory=list[str])
     """Answered by the base model once, and by the adapter at every evaluation."""
     sample_max_tokens: int = Field(default=64, ge=1, le=1024)
+    on_pressure: Policy = "protect"
+    """When memory runs short: watch does nothing, protect shrinks and pauses, abort stops."""
+    deep_pause: bool = False
+    """Whether the guard's pauses give back the base weights too, which are then loaded again."""
+    yellow_seconds: float = Field(default=5.0, ge=0)
+    """Memory pressure has to be yellow for so long before the guard acts."""
+    grace_seconds: float = Field(default=10.0, ge=0)
+    """Seconds of yellow that follow one action of the guard before the next."""
+    green_seconds: float = Field(default=30.0, ge=0)
+    """Memory pressure has to be green for so long before a run that the guard paused goes on."""
 
 
 class _Loader(yaml.SafeLoader):

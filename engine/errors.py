@@ -8,6 +8,7 @@
   + RunError                the run could not go on (exit code 1)
     - CheckpointError       a checkpoint could not be written or is damaged
     - RunBusyError          another process is training this run
+    - DeviceError           the GPU gave up; what is in memory is worthless, checkpoints are not
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class CheckpointError(RunError):
 
 class RunBusyError(RunError):
     """Another process is training this run."""
+
+
+class DeviceError(RunError):
+    """The GPU gave up a computation: save nothing from memory, go on from the last checkpoint."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

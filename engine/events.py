@@ -20,6 +20,8 @@ CheckpointReason = Literal[
     "scheduled", "requested", "best", "pressure", "pause", "stop", "signal", "final"
 ]
 GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reload"]
+Policy = Literal["watch", "protect", "abort"]
+PausedBy = Literal["person", "guard"]
 EndStatus = Literal["completed", "stopped", "aborted", "failed"]
 Stage = Literal["libraries", "model", "data", "plan", "check", "evaluate", "sample"]
 StepMethod = Literal["layers", "whole-graph"]
@@ -191,6 +193,15 @@ class Host(Event):
     disk_free: int | None = None
     battery_percent: float | None = None
     swap_out_bytes_per_second: float | None = None
+    compressor: int | None = None
+    """Physical memory that holds compressed pages."""
+    wired: int | None = None
+    lid_closed: bool | None = None
+    display_awake: bool | None = None
+    run_growth: int | None = None
+    """What this run uses more than when the machine was last calm."""
+    others_growth: int | None = None
+    """What everything else uses more than when the machine was last calm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +212,12 @@ class Guard(Event):
     action: GuardAction
     why: str
     iteration: int = 0
+    micro_batch: int | None = None
+    """Rows that a step evaluates at once from now on, where that changed."""
+    freed: int | None = None
+    """Bytes that came back by it; None where that was not measured."""
+    offer: dict[str, int] = field(default_factory=dict[str, int])
+    """Settings with which the run needs less memory, when it was stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +227,11 @@ class Paused(Event):
     kind: ClassVar[str] = "paused"
     iteration: int
     reason: str = "asked"
+    by: PausedBy = "person"
+    freed: int | None = None
+    """Bytes that came back by it; None where that was not measured."""
+    deep: bool = False
+    """Whether the base weights were given back too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +241,22 @@ class Resumed(Event):
     kind: ClassVar[str] = "resumed"
     iteration: int
     paused_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged(Event):
+    """A person chose what the guard does when memory runs short."""
+
+    kind: ClassVar[str] = "policy"
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slept(Event):
+    """The machine was asleep until now; no rate counts the time."""
+
+    kind: ClassVar[str] = "slept"
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +296,7 @@ KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
         Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
-        Paused, Resumed, Sampled, Warned, Ended,
+        Paused, Resumed, PolicyChanged, Slept, Sampled, Warned, Ended,
     )
 }  # fmt: skip
 

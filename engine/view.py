@@ -7,6 +7,7 @@ Histories are columns of plain numbers, so that a million steps stay small and q
 from __future__ import annotations
 
 import math
+import typing
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Status = Literal["loading", "training", "paused", "completed", "stopped", "aborted", "failed"]
+GuardState = Literal["calm", "shrunk", "paused", "stopped"]
+"""What the guard has done to the run that still holds."""
 
 TRACE_SAMPLES = 3600
 """One hour of host samples at 1 Hz."""
@@ -82,6 +85,11 @@ class RunView:
     best: ev.Evaluated | None = None
     checkpoints: list[ev.CheckpointSaved] = field(default_factory=list[ev.CheckpointSaved])
     guard_actions: list[ev.Guard] = field(default_factory=list[ev.Guard])
+    policy: ev.Policy = "protect"
+    """What the guard does when memory runs short."""
+    guard_state: GuardState = "calm"
+    paused_by: ev.PausedBy | None = None
+    """Who made the run stand still; None while it goes on."""
     samples: list[ev.Sampled] = field(default_factory=list[ev.Sampled])
     host: ev.Host | None = None
     host_trace: deque[ev.Host] = field(default_factory=lambda: deque(maxlen=TRACE_SAMPLES))
@@ -91,6 +99,8 @@ class RunView:
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     skipped_batches: int = 0
     paused_seconds: float = 0.0
+    slept_seconds: float = 0.0
+    """How long the machine was asleep."""
     first_step_time: float | None = None
     version: int = 0
     """Grows with every event, so that a screen knows when to draw again."""
@@ -113,6 +123,11 @@ class RunView:
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self.ended is not None
+
+    @property
+    def last_guard_action(self) -> ev.Guard | None:
+        """The newest thing that the guard did; None while it did nothing."""
+        return self.guard_actions[-1] if self.guard_actions else None
 
     @property
     def tokens_per_second(self) -> float:
@@ -155,13 +170,16 @@ class RunView:
             case ev.CheckpointSaved():
                 self.checkpoints.append(event)
             case ev.Guard():
-                self.guard_actions.append(event)
-                self.skipped_batches += event.action == "skip_batch"
+                self._apply_guard(event)
             case ev.Paused():
-                self.status, self.activity = "paused", ""
+                self.status, self.activity, self.paused_by = "paused", "", event.by
             case ev.Resumed():
-                self.status = "training"
+                self.status, self.paused_by = "training", None
                 self.paused_seconds += event.paused_seconds
+            case ev.PolicyChanged():
+                self.policy = event.policy
+            case ev.Slept():
+                self.slept_seconds += event.seconds
             case ev.Sampled():
                 self.samples.append(event)
                 self.activity = ""
@@ -175,7 +193,26 @@ class RunView:
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
         self.ended = None
-        self.status, self.activity = "training", ""
+        self.status, self.activity, self.paused_by = "training", "", None
+        self.guard_state = "calm"
+        policy = event.config.get("on_pressure")
+        if policy in typing.get_args(ev.Policy):
+            self.policy = typing.cast("ev.Policy", policy)
+
+    def _apply_guard(self, event: ev.Guard) -> None:
+        self.guard_actions.append(event)
+        match event.action:
+            case "shrink":
+                self.guard_state = "shrunk"
+            case "pause":
+                self.guard_state = "paused"
+            case "resume":
+                has_shrunk = any(done.action == "shrink" for done in self.guard_actions)
+                self.guard_state = "shrunk" if has_shrunk else "calm"
+            case "abort":
+                self.guard_state = "stopped"
+            case _:
+                self.skipped_batches += event.action == "skip_batch"
 
     def _apply_evaluated(self, event: ev.Evaluated) -> None:
         self.evaluations.append(event)
@@ -197,7 +234,7 @@ class RunView:
             self.average_loss = self._average / self._average_weight
 
 
-def in_words(event: ev.Event) -> str:
+def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of event
     """Say what an event means in one line for a person; nothing for steps and host samples."""
     match event:
         case ev.Progress(message=message) | ev.Warned(message=message):
@@ -213,11 +250,15 @@ def in_words(event: ev.Event) -> str:
         case ev.CheckpointSaved():
             return f"Saved at {event.iteration:,} ({event.reason})"
         case ev.Guard():
-            return f"Guard: {event.action.replace('_', ' ')}: {event.why}"
+            return f"Guard: {event.action.replace('_', ' ')}: {event.why}{_gained(event)}"
         case ev.Paused():
-            return f"Paused at {event.iteration:,} ({event.reason})"
+            return f"Paused at {event.iteration:,} ({event.reason}{_came_back(event.freed)})"
         case ev.Resumed():
             return f"Resumed at {event.iteration:,} after {event.paused_seconds:.0f} s"
+        case ev.PolicyChanged():
+            return _POLICY_WORDS[event.policy]
+        case ev.Slept():
+            return f"The machine was asleep for {_duration(event.seconds)}"
         case ev.Sampled():
             who = "base" if event.base else "adapter"
             return f"Sample ({who}) at {event.iteration:,}: {event.text}"
@@ -225,3 +266,29 @@ def in_words(event: ev.Event) -> str:
             return f"{event.status.capitalize()} at {event.iteration:,}: {event.reason}"
         case _:
             return ""
+
+
+_POLICY_WORDS: dict[ev.Policy, str] = {
+    "watch": "When memory runs short: watch, do nothing",
+    "protect": "When memory runs short: protect, shrink first, then pause",
+    "abort": "When memory runs short: abort, save and stop",
+}
+
+
+def _gained(event: ev.Guard) -> str:
+    """What an action of the guard came to: rows, bytes, what to change."""
+    rows = "" if event.micro_batch is None else f"; micro-batch {event.micro_batch}"
+    offer = ", ".join(f"{key}={value}" for key, value in event.offer.items())
+    return f"{rows}{_came_back(event.freed)}{f'; try {offer}' if offer else ''}"
+
+
+def _came_back(freed: int | None) -> str:
+    return "" if not freed or freed < 0 else f"; {freed / 1e9:.1f} GB came back"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min" if minutes else f"{whole} s"
