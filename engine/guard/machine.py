@@ -96,6 +96,9 @@ class Guard:
         before, strain = self._strain, sample.pressure
         if paging and strain in (None, "green"):
             strain = "yellow"
+        elif facts.is_paused and strain == "green" and self._paging.is_swapping:
+            # No calm to go on in, and no reason to stop either.
+            strain = None
         self._seconds, self._strain = facts.seconds, strain
         if sample.sleep_gap_seconds:
             # A machine that just woke is short of memory for moments; what was before is past.

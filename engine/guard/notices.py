@@ -15,7 +15,7 @@ _WAITING = 8
 _HOT = ("moderate", "heavy", "trapping", "sleeping")
 _SOMETHING = "something"
 """Any tool that keeps the machine awake."""
-_PACE_MEMORY = 0.5
+_PACE_MEMORY = 0.25
 """Share of a new step in the average of how slow steps are."""
 _DISPLAY = (
     "The display is lit: macOS may end a long GPU step to keep it smooth. "

@@ -48,6 +48,13 @@ class Paging:
         self._settings = settings
         self._swap_out = 0.0
         """Bytes a second, averaged over ``_SWAP_OUT_MEMORY_SECONDS``."""
+        self._past_iteration: int | None = None
+        """The last one before a pause, which says nothing of the time after it."""
+
+    @property
+    def is_swapping(self) -> bool:
+        """Whether the machine writes to swap faster than in passing."""
+        return self._swap_out >= self._settings.swap_out_bytes_per_second
 
     def look(self, sample: HostSample, facts: TrainingFacts, elapsed: float) -> str:
         """Take a sample and say in words how it pages; empty when it does not.
@@ -59,7 +66,10 @@ class Paging:
         """
         weight = 1 - math.exp(-elapsed / _SWAP_OUT_MEMORY_SECONDS)
         self._swap_out += weight * ((sample.swap_out_bytes_per_second or 0.0) - self._swap_out)
-        if facts.is_paused or self._swap_out < self._settings.swap_out_bytes_per_second:
+        if facts.is_paused:
+            self._past_iteration = facts.iteration
+            return ""
+        if not self.is_swapping:
             return ""
         if not (slow := self._slowest(facts)):
             return ""
@@ -68,10 +78,10 @@ class Paging:
 
     def _slowest(self, facts: TrainingFacts) -> tuple[float, float] | None:
         """The step in flight, or else the last one, if it is far slower than its norm."""
-        for seconds, norm in (
-            (facts.in_flight_seconds, facts.in_flight_norm_seconds),
-            (facts.step_seconds, facts.step_norm_seconds),
-        ):
+        candidates = [(facts.in_flight_seconds, facts.in_flight_norm_seconds)]
+        if facts.iteration != self._past_iteration:
+            candidates.append((facts.step_seconds, facts.step_norm_seconds))
+        for seconds, norm in candidates:
             if seconds and norm and seconds >= self._settings.slow_factor * norm:
                 return seconds, norm
         return None

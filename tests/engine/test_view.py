@@ -199,6 +199,62 @@ def test_guard_actions_are_counted() -> None:
     assert view.skipped_batches == 2
 
 
+def test_what_the_guard_did_and_what_still_holds() -> None:
+    view = folded()
+    assert (view.guard_state, view.last_guard_action, view.policy) == ("calm", None, "protect")
+    states: list[str] = []
+    actions: list[ev.GuardAction] = ["skip_batch", "pause", "resume", "shrink", "pause", "resume"]
+    for action in (*actions, "abort"):
+        view.apply(guard(action))
+        states.append(view.guard_state)
+    assert states == ["calm", "paused", "calm", "shrunk", "paused", "shrunk", "stopped"]
+    assert view.last_guard_action == guard("abort")
+    # A run that was resumed is guarded anew.
+    view.apply(STARTED)
+    assert view.guard_state == "calm"
+
+
+def test_the_policy_is_the_configured_one_until_a_person_changes_it() -> None:
+    view = folded(replace(STARTED, config={"on_pressure": "watch"}))
+    assert view.policy == "watch"
+    view.apply(ev.PolicyChanged(time=1.0, policy="abort"))
+    assert view.policy == "abort"
+    # Older runs say nothing of it.
+    assert folded(replace(STARTED, config={})).policy == "protect"
+
+
+def test_who_paused_and_how_long_the_machine_slept() -> None:
+    view = folded(STARTED, ev.Paused(time=1.0, iteration=3, by="guard"))
+    assert (view.status, view.paused_by) == ("paused", "guard")
+    view.apply_all([RESUMED, ev.Slept(time=2.0, seconds=60.0), ev.Slept(time=3.0, seconds=40.0)])
+    assert (view.status, view.paused_by, view.slept_seconds) == ("training", None, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (
+            ev.Guard(
+                time=1.0, action="shrink", why="yellow for 5 s", micro_batch=2, freed=3 * 10**8
+            ),
+            "Guard: shrink: yellow for 5 s; micro-batch 2; 0.3 GB came back",
+        ),
+        (
+            ev.Guard(time=1.0, action="abort", why="red", offer={"batch_size": 2}),
+            "Guard: abort: red; try batch_size=2",
+        ),
+        (
+            ev.Paused(time=1.0, iteration=12, reason="memory pressure", freed=2_140_000_000),
+            "Paused at 12 (memory pressure; 2.1 GB came back)",
+        ),
+        (ev.Slept(time=1.0, seconds=300.0), "The machine was asleep for 5 min"),
+        (ev.Slept(time=1.0, seconds=12.4), "The machine was asleep for 12 s"),
+    ],
+)
+def test_what_came_of_it_is_said(event: ev.Event, words: str) -> None:
+    assert in_words(event) == words
+
+
 def test_histories_of_the_machine_and_the_log_are_bounded() -> None:
     view = folded(*(host(i) for i in range(TRACE_SAMPLES + 5)))
     assert (len(view.host_trace), view.host_trace[0].swap_used) == (TRACE_SAMPLES, 5)
@@ -224,6 +280,11 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
         ev.Sampled(time=1.0, iteration=0, prompt="Rome?", text="A town.", base=True),
         "Sample (base) at 0: A town.",
     ),
+    "policy": (
+        ev.PolicyChanged(time=1.0, policy="abort"),
+        "When memory runs short: abort, save and stop",
+    ),
+    "slept": (ev.Slept(time=1.0, seconds=7500.0), "The machine was asleep for 2 h 05 min"),
     "warning": (ev.Warned(time=1.0, message="rows were cut"), "rows were cut"),
     "ended": (
         ev.Ended(time=1.0, status="stopped", iteration=1500, reason="as asked"),
