@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 completed or stopped as asked, 1 failed, 2 bad usage or configuration, "
-    "128+n ended by signal n.",
+    "3 stopped by the guard, 128+n ended by signal n.",
 )
 @click.version_option(package_name=PROGRAM, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context
@@ -165,6 +165,20 @@ def runs(is_json: bool) -> None:
         click.echo("There are no runs yet. Start one: lora-tui demo", err=True)
     else:
         _print_columns([_in_columns(run) for run in found])
+
+
+@cli.command()
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def doctor(is_json: bool) -> None:
+    """Look at this machine: what is well for training, and what to do about the rest."""
+    from tui.cli_doctor import as_json, as_lines, look_around
+
+    found = look_around()
+    if is_json:
+        _print_json(as_json(found))
+        return
+    for line in as_lines(found):
+        click.echo(line)
 
 
 @cli.command()
