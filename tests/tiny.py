@@ -30,7 +30,7 @@ def make_tiny_model(folder: Path, **changes: Any) -> Path:
 
     Args:
         folder: where it goes; made if it is not there.
-        changes: what differs in ``config.json``.
+        changes: what differs in ``config.json``; the weights follow its sizes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer()
@@ -46,26 +46,23 @@ def make_tiny_model(folder: Path, **changes: Any) -> Path:
         },
     )
     vocabulary = tokenizer.get_vocab_size()
-    _write_json(
-        folder / "config.json",
-        {
-            "model_type": "qwen2",
-            "architectures": ["Qwen2ForCausalLM"],
-            "hidden_size": HIDDEN,
-            "intermediate_size": INTERMEDIATE,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "num_key_value_heads": KEY_HEADS,
-            "vocab_size": vocabulary,
-            "max_position_embeddings": 512,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": True,
-            "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
-        }
-        | changes,
-    )
-    save_file(_weights(vocabulary), folder / "model.safetensors", {"format": "mlx"})
+    config: dict[str, Any] = {
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_HEADS,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+    } | changes
+    _write_json(folder / "config.json", config)
+    save_file(_weights(config), folder / "model.safetensors", {"format": "mlx"})
     return folder
 
 
@@ -112,26 +109,30 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _weights(vocabulary: int) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+def _weights(config: dict[str, Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     rng = np.random.default_rng(0)
-    head = HIDDEN // HEADS
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, HIDDEN)}
-    for layer in range(LAYERS):
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    layers, head = config["num_hidden_layers"], hidden // config["num_attention_heads"]
+    keys = config["num_key_value_heads"] * head
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config["vocab_size"], hidden)
+    }
+    for layer in range(layers):
         at = f"model.layers.{layer}"
-        for name, outputs in (("q", HIDDEN), ("k", KEY_HEADS * head), ("v", KEY_HEADS * head)):
-            shapes[f"{at}.self_attn.{name}_proj.weight"] = (outputs, HIDDEN)
+        for name, outputs in (("q", hidden), ("k", keys), ("v", keys)):
+            shapes[f"{at}.self_attn.{name}_proj.weight"] = (outputs, hidden)
             shapes[f"{at}.self_attn.{name}_proj.bias"] = (outputs,)
-        shapes[f"{at}.self_attn.o_proj.weight"] = (HIDDEN, HIDDEN)
-        shapes[f"{at}.mlp.gate_proj.weight"] = (INTERMEDIATE, HIDDEN)
-        shapes[f"{at}.mlp.up_proj.weight"] = (INTERMEDIATE, HIDDEN)
-        shapes[f"{at}.mlp.down_proj.weight"] = (HIDDEN, INTERMEDIATE)
+        shapes[f"{at}.self_attn.o_proj.weight"] = (hidden, hidden)
+        shapes[f"{at}.mlp.gate_proj.weight"] = (inner, hidden)
+        shapes[f"{at}.mlp.up_proj.weight"] = (inner, hidden)
+        shapes[f"{at}.mlp.down_proj.weight"] = (hidden, inner)
     weights = {
         name: (0.1 * rng.standard_normal(shape)).astype(np.float32)
         for name, shape in shapes.items()
     }
-    norms = [f"model.layers.{i}.{place}" for i in range(LAYERS) for place in _NORMS]
+    norms = [f"model.layers.{i}.{place}" for i in range(layers) for place in _NORMS]
     for name in ("model.norm", *norms):
-        weights[f"{name}.weight"] = np.ones(HIDDEN, np.float32)
+        weights[f"{name}.weight"] = np.ones(hidden, np.float32)
     return weights
 
 

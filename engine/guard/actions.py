@@ -15,7 +15,7 @@ EXIT_CODE = 3
 
 @dataclass(frozen=True, slots=True)
 class Tighten:
-    """Clear MLX's cache and keep less from now on; costs a little speed."""
+    """Keep nothing that only saves time: outputs that can be computed again, most of the cache."""
 
     event: ClassVar[GuardAction] = "shrink"
     why: str

@@ -32,6 +32,8 @@ class TrainingFacts:
     """MLX's arrays that are alive."""
     cache_bytes: int | None = None
     """Freed buffers that MLX keeps for reuse."""
+    kept_bytes: int = 0
+    """Layers' outputs that a step keeps only so as not to compute them twice."""
     iteration: int = 0
     """The last iteration done."""
     step_seconds: float | None = None

@@ -202,7 +202,8 @@ class Guard:
         why, settings = self._why(paging), self.settings
         rows = min(facts.micro_batch, self._rows or facts.micro_batch)
         action: Action
-        if not self._is_tight and (facts.cache_bytes or 0) >= _WORTH_CLEARING_BYTES:
+        spare = (facts.cache_bytes or 0) + facts.kept_bytes
+        if not self._is_tight and spare >= _WORTH_CLEARING_BYTES:
             self._is_tight = True
             action = Tighten(why, settings.tight_cache_bytes)
         elif rows > 1:

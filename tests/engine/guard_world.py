@@ -135,8 +135,8 @@ class World:
         match word:
             case "rows":
                 self.be(micro_batch=int(rest.popleft()))
-            case "cache":
-                self.be(cache_bytes=_gigabytes(rest.popleft()))
+            case "cache" | "kept":
+                self.be(**{f"{word}_bytes": _gigabytes(rest.popleft())})
             case "deep":
                 self.is_deep = True
             case "metal":
@@ -169,7 +169,7 @@ class World:
         while self.pending and self.pending[0][0] <= second:
             match self.pending.popleft()[1]:
                 case Tighten(cache_limit_bytes=limit):
-                    self.be(cache_bytes=min(self.facts.cache_bytes or 0, limit))
+                    self.be(cache_bytes=min(self.facts.cache_bytes or 0, limit), kept_bytes=0)
                 case Halve(micro_batch=rows):
                     self.be(micro_batch=rows)
                 case Pause(is_deep=is_deep):
