@@ -1,4 +1,4 @@
-"""Watches over the machine's memory while a run trains: pure policy, no I/O, no clock."""
+"""Watches over the machine's memory while a run trains: pure policy, no I/O."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from engine.guard.blame import Fault, Growth
 from engine.guard.facts import GuardSettings, Phase, TrainingFacts
 from engine.guard.machine import Guard, already_short
 from engine.guard.pace import StepNorms
+from engine.guard.pulse import Pulse
 
 __all__ = [
     "EXIT_CODE",
@@ -30,6 +31,7 @@ __all__ = [
     "Halve",
     "Pause",
     "Phase",
+    "Pulse",
     "Reduction",
     "Resume",
     "StepNorms",
