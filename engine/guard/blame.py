@@ -62,6 +62,8 @@ class _Use:
     run: int | None
     machine: int | None
     """All that is used, but for a constant."""
+    limit: int | None
+    """Of the control group that it is measured in; the constant is another for each."""
 
 
 class Blame:
@@ -79,7 +81,9 @@ class Blame:
         of which itself nothing can be said.
         """
         now = _use(sample, facts)
-        self._first = self._first or now
+        if self._first is None or self._first.limit != now.limit:
+            self._calm.clear()
+            self._first = now
         if is_calm and self._is_due(now.seconds):
             self._calm.append(now)
         then = self._calm[0] if self._calm else self._first
@@ -106,7 +110,7 @@ def _use(sample: HostSample, facts: TrainingFacts) -> _Use:
     machine = None
     if sample.available_bytes is not None:
         machine = (sample.swap_used_bytes or 0) - sample.available_bytes
-    return _Use(facts.seconds, run, machine)
+    return _Use(facts.seconds, run, machine, sample.cgroup_limit_bytes)
 
 
 def _less(now: int | None, then: int | None) -> int | None:

@@ -35,7 +35,7 @@ RUN_OOM_SCORE, EATER_OOM_SCORE = 500, 0
 """Whoever trains in the background goes first, as on a Mac."""
 
 CHUNK_BYTES = 2 * MB
-FAST, SLOW = 0.25, 0.005
+FAST, SLOW = 0.25, 0.008
 """What the eater takes in a second, as shares of the limit."""
 SLOW_BAND = (0.04, 0.12)
 """Shares of the limit left between which it is slow: from a little before yellow to red."""
@@ -222,7 +222,7 @@ def is_kind(kind: str) -> Callable[[dict[str, Any]], bool]:
     return lambda event: event["event"] == kind
 
 
-CALM_STEPS, AFTER_STEPS = 6, 3
+CALM_STEPS, AFTER_STEPS = 4, 2
 ROOM = 0.74
 """Share of the limit that the run uses before the eater comes: well green."""
 CRAWL_SECONDS = 60.0
@@ -254,8 +254,7 @@ def beside_an_eater(group: MemoryGroup, command: list[str], home: Path) -> Episo
             episode.eater_seconds = time.monotonic() - began
             if has_paused:
                 # The pause has to hold while the eater does.
-                for _ in range(2):
-                    lines.until(is_kind("host"), PATIENCE)
+                lines.until(is_kind("host"), PATIENCE)
         if has_paused:
             assert lines.until(is_kind("resumed"), PATIENCE), "the run does not go on"
             for _ in range(AFTER_STEPS):

@@ -15,12 +15,8 @@ import pytest
 import yaml
 
 import engine.session
-from engine import events as ev
-from engine.config import load_config
-from engine.mailbox import Mailbox, Stop
 from engine.runs import RunDirectory
-from engine.train import train
-from tests.cli.program import PATIENCE
+from tests.cli.program import PATIENCE, run
 from tests.e2e.pressure import Episode, MemoryGroup, NoGroupError, beside_an_eater, memory_group
 from tests.tiny import chat_row, make_tiny_model, write_rows
 
@@ -96,17 +92,6 @@ def workbench(tmp_path: Path, group: MemoryGroup) -> Workbench:
     return Workbench(tmp_path, config, group)
 
 
-def replay(workbench: Workbench, rows: dict[int, int]) -> None:
-    """Train undisturbed, with as many rows at once in each iteration as another run had."""
-    config, mailbox = load_config(str(workbench.config)), Mailbox()
-    last = max(rows)
-    for event in train(config, workbench.run("undisturbed"), mailbox):
-        if isinstance(event, ev.Step) and event.iteration < last:
-            mailbox.set_micro_batch(rows[event.iteration + 1])
-        elif isinstance(event, ev.Step):
-            mailbox.stop(Stop("as far as the other"))
-
-
 def adapters(run: RunDirectory) -> dict[str, mx.array]:
     loaded = mx.load(str(run.adapters / "adapters.safetensors"))
     assert isinstance(loaded, dict)
@@ -144,7 +129,16 @@ def test_a_guarded_run_shrinks_pauses_goes_on_and_learns_the_same(workbench: Wor
     assert (min(rows.values()), max(rows.values())) == (1, 4)
     assert max(reactions) < 2
     assert episode.exit_code == TERMINATED
-    replay(workbench, rows)
-    ours, theirs = adapters(workbench.run("protect")), adapters(workbench.run("undisturbed"))
+    undisturbed = workbench.run("undisturbed")
+    in_order = ",".join(str(rows[iteration]) for iteration in sorted(rows))
+    done = run(
+        str(workbench.config),
+        str(undisturbed.path),
+        in_order,
+        home=workbench.folder / "home",
+        module="tests.e2e.replay",
+    )
+    assert done.code == 0, done.err
+    ours, theirs = adapters(workbench.run("protect")), adapters(undisturbed)
     assert ours.keys() == theirs.keys()
     assert max(float(mx.abs(ours[name] - theirs[name]).max()) for name in ours) < 1e-5

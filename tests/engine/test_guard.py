@@ -192,6 +192,19 @@ def test_a_rise_is_compared_with_the_calm_of_two_minutes_before() -> None:
     assert guard.growth.fault == "others"
 
 
+def test_a_limit_that_is_set_on_the_way_is_no_growth() -> None:
+    guard, world = Guard(RunConfig()), World()
+    guard.look(world.sample, world.facts)
+    world.pass_second(1)
+    world.look(cgroup_limit_bytes=GB, available_bytes=GB // 4)
+    guard.look(world.sample, world.facts)
+    assert str(guard.growth) == ""
+    world.pass_second(2)
+    world.look(available_bytes=GB // 8)
+    guard.look(world.sample, world.facts)
+    assert (guard.growth.run, guard.growth.others) == (0, GB // 8)
+
+
 def test_nothing_follows_an_abort() -> None:
     guard, world = Guard(RunConfig()), World()
     world.happen(["red"])
