@@ -112,7 +112,8 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
     """Train the bundled tiny model on bundled data; needs no network."""
     from tui.cli_run import Asked, run
 
-    asked = Asked("demo", settings=settings, run_dir=run_dir)
+    # It is too small to ask anything about.
+    asked = Asked("demo", settings=settings, run_dir=run_dir, is_sure=True)
     return run(asked, _output(is_plain=is_plain, is_json=is_json))
 
 
@@ -121,7 +122,7 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 @click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_run_options
-@click.option("--yes", "is_sure", is_flag=True, help="Ask nothing, e.g. before a download.")
+@click.option("--yes", "is_sure", is_flag=True, help="Ask nothing: no download, no lack of memory.")
 def run(
     source: str,
     model: str | None,

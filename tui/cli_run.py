@@ -56,7 +56,10 @@ def run(asked: Asked, output: Output | None) -> int:
     quieten_libraries()
     output = output or ("dashboard" if has_person() else "plain")
     config, directory = prepare(asked)
-    if not _may_download(config, is_sure=asked.is_sure):
+    may_begin = _may_download(config, is_sure=asked.is_sure) and _may_begin_short_of_memory(
+        directory.path, is_sure=asked.is_sure
+    )
+    if not may_begin:
         say("Nothing was done.", sys.stderr)
         return 0
     session = open_session(config, directory)
@@ -166,6 +169,21 @@ def _may_download(config: RunConfig, *, is_sure: bool) -> bool:
         default=True,
         err=True,
     )
+
+
+def _may_begin_short_of_memory(folder: Path, *, is_sure: bool) -> bool:
+    """Say when the machine is short of memory before anything is loaded, and ask who sits there."""
+    from engine.guard import already_short
+    from engine.host import open_host
+
+    with open_host(folder) as host:
+        text = already_short(host.sample())
+    if not text:
+        return True
+    if is_sure or not has_person():
+        say(text, sys.stderr)
+        return True
+    return click.confirm(f"{text}\nTrain all the same?", default=False, err=True)
 
 
 def _follow(session: Session, output: Literal["plain", "json"]) -> int:

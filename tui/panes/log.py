@@ -21,8 +21,10 @@ _GLYPHS: dict[str, tuple[str, str]] = {
     "evaluated": ("◆", "val"),
     "guard": ("!", "warn"),
     "paused": ("‖", "warn"),
+    "policy": ("!", "muted"),
     "resumed": ("●", "good"),
     "sampled": ("›", "muted"),
+    "slept": ("‖", "muted"),
     "started": ("●", "good"),
     "warning": ("▲", "warn"),
 }
