@@ -85,6 +85,11 @@ class Mailbox:
             taken, self._requests = self._requests, []
             return taken
 
+    def wait_for_stop(self, timeout_seconds: float) -> None:
+        """Sleep until the run is to end, or the time is up."""
+        with self._changed:
+            self._changed.wait_for(self.should_stop, timeout_seconds)
+
     def wait(self) -> None:
         """Sleep until something is asked or training may go on."""
         with self._changed:
