@@ -31,9 +31,7 @@ _NAMES = {
 """What the safetensors format calls MLX's types."""
 
 
-def take(
-    prepared: Prepared, iteration: int, gradients: Arrays, facts: dict[str, Any]
-) -> Snapshot:
+def take(prepared: Prepared, iteration: int, gradients: Arrays, facts: dict[str, Any]) -> Snapshot:
     """Return the run as it is now; the snapshot shares its arrays' memory and copies nothing.
 
     Args:

@@ -156,7 +156,7 @@ def _iterate(state: State) -> Iterator[ev.Event]:
         yield from _watch_numbers(state, is_good=is_good)
         if _is_evaluated_at(state):
             yield from _look(state)
-        if state.iteration % config.save_every == 0 and state.iteration < config.iters:
+        if _is_saved_at(state) and state.iteration < config.iters:
             yield from save(state, "scheduled")
     yield from _end(state)
 
@@ -166,12 +166,17 @@ def _is_evaluated_at(state: State) -> bool:
     return iteration % config.steps_per_eval == 0 or iteration == config.iters
 
 
+def _is_saved_at(state: State) -> bool:
+    config, iteration = state.prepared.config, state.iteration
+    return iteration % config.save_every == 0 or iteration == config.iters
+
+
 def _look(state: State) -> Iterator[ev.Event]:
     """Evaluate, sample, keep what is the best, and end a run that gains no more."""
     position, patience = state.position, state.prepared.config.early_stopping
     for event in evaluate(state):
         yield event
-        if isinstance(event, ev.Evaluated) and event.best:
+        if isinstance(event, ev.Evaluated) and event.best and not _is_saved_at(state):
             yield from save(state, "best")
     yield from sample(state)
     if patience and position.evaluations_without_gain >= patience:
