@@ -119,7 +119,7 @@ def write(folder: Path, taken: Snapshot, config: RunConfig, best: int) -> Writte
         except CheckpointError as error:
             warning = f"adapter_path: {error.message}"
     seconds = time.perf_counter() - began
-    return Written(path, taken.nbytes, seconds, tuple(removed), warning)
+    return Written(path, path.stat().st_size, seconds, tuple(removed), warning)
 
 
 def save(state: State, reason: ev.CheckpointReason) -> Iterator[ev.Event]:

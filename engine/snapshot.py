@@ -41,7 +41,7 @@ def take(prepared: Prepared, iteration: int, gradients: Arrays, facts: dict[str,
         facts: JSON values that belong to this moment.
     """
     groups = (trainable(prepared.adapted.model), prepared.updater.state, gradients)
-    tensors = [_tensors(group) for group in groups]
+    tensors = [tensors_of(group) for group in groups]
     return Snapshot(iteration, *tensors, facts=facts)
 
 
@@ -69,6 +69,21 @@ def restore(folder: Path, iteration: int, prepared: Prepared) -> Arrays:
     return gradients
 
 
+def tensors_of(arrays: Arrays) -> dict[str, Tensor]:
+    """Return evaluated views of arrays, by name in a fixed order."""
+    plain: Arrays = {}
+    for name in sorted(arrays):
+        array = arrays[name]
+        # Python has no name for this type, only for its bits.
+        bits = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+        plain[name] = mx.contiguous(bits)
+    mx.eval(plain)
+    return {
+        name: Tensor(_NAMES[arrays[name].dtype], tuple(array.shape), memoryview(cast("Any", array)))
+        for name, array in plain.items()
+    }
+
+
 def _put(updater: Updater, adapters: Arrays, moments: Arrays) -> None:
     updater.put(adapters)
     updater.state = moments
@@ -88,18 +103,3 @@ def _compare(what: str, found: Arrays, expected: Arrays) -> None:
                 f"its {what} are of another model ({name}: {array.shape}, not "
                 f"{expected[name].shape})"
             )
-
-
-def _tensors(arrays: Arrays) -> dict[str, Tensor]:
-    """Views of evaluated arrays, by name in a fixed order."""
-    plain: Arrays = {}
-    for name in sorted(arrays):
-        array = arrays[name]
-        # Python has no name for this type, only for its bits.
-        bits = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-        plain[name] = mx.contiguous(bits)
-    mx.eval(plain)
-    return {
-        name: Tensor(_NAMES[arrays[name].dtype], tuple(array.shape), memoryview(cast("Any", array)))
-        for name, array in plain.items()
-    }

@@ -34,8 +34,8 @@ class Position:
     evaluations_without_gain: int = 0
     skipped_batches: int = 0
     skipped_in_a_row: int = 0
-    reloaded_iteration: int | None = None
-    """Where the run went back to when numbers had gone wrong; None if they never did."""
+    gone_wrong_at: int | None = None
+    """Where the run went back from, until it has come past that point."""
 
     def facts(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -302,6 +302,8 @@ def _watch_numbers(state: State, *, is_good: bool) -> Iterator[ev.Event]:
     position = state.position
     if is_good:
         position.skipped_in_a_row = 0
+        if position.gone_wrong_at and position.iteration > position.gone_wrong_at:
+            position.gone_wrong_at = None
         return
     position.skipped_in_a_row += 1
     position.skipped_batches += 1
@@ -319,14 +321,14 @@ def _go_back(state: State) -> Iterator[ev.Event]:
     yield from settle(state, is_awaited=True)
     before = state.position
     point = find_point(Resume(state.directory.adapters))
-    if point is None or point.iteration == before.reloaded_iteration:
+    if point is None or before.gone_wrong_at is not None:
         raise RunError(
             f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient.",
             "Lower learning_rate, or set max_grad_norm: 1.0. What was saved before is intact.",
         )
     _go_to(state, point)
     position = state.position
-    position.reloaded_iteration, position.skipped_in_a_row = point.iteration, 0
+    position.gone_wrong_at, position.skipped_in_a_row = before.iteration, 0
     position.skipped_batches = before.skipped_batches
     why = f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient"
     yield ev.Guard(time=time.time(), action="reload", why=why, iteration=point.iteration)

@@ -21,7 +21,6 @@ from engine.view import RunView
 from tests.engine.workshop import ENDLESS, PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.engine.workshop import Finished, Workshop
@@ -150,9 +149,9 @@ def test_a_fork_is_a_run_of_its_own_and_names_its_parent(workshop: Workshop) -> 
 
 
 @pytest.fixture
-def run(workshop: Workshop) -> Iterator[Finished]:
+def run(workshop: Workshop) -> Finished:
     """A run with checkpoints at 3, 6 and 7."""
-    yield workshop.run(**LENGTHENED)
+    return workshop.run(**LENGTHENED)
 
 
 DAMAGES = ("truncated", "flipped", "missing", "empty")
