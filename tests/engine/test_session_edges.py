@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_and_is_cleared(
 
 
 def test_a_checkpoint_that_cannot_be_written(workshop: Workshop) -> None:
-    session = workshop.session(iters=9, save_every=2)
+    session = workshop.session(iters=9, save_every=2, steps_per_eval=100)
     (session.directory.adapters / "0000004_adapters.safetensors").mkdir(parents=True)
     run = finish(session)
     assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
