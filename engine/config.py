@@ -133,8 +133,6 @@ class RunConfig(Section):
     sample_max_tokens: int = Field(default=64, ge=1, le=1024)
     on_pressure: Policy = "protect"
     """When memory runs short: watch does nothing, protect shrinks and pauses, abort stops."""
-    deep_pause: bool = False
-    """Whether the guard's pauses give back the base weights too, which are then loaded again."""
     yellow_seconds: float = Field(default=5.0, ge=0)
     """Memory pressure has to be yellow for so long before the guard acts."""
     grace_seconds: float = Field(default=10.0, ge=0)

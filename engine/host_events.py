@@ -53,7 +53,7 @@ def guard_event(
         action: what was done.
         time: seconds since the epoch.
         iteration: the last one done.
-        freed_bytes: what the footprint shrank by; None where it was not measured.
+        freed_bytes: what came back by it; None where it was not measured.
     """
     if isinstance(action, Warn):
         return ev.Warned(time=time, message=action.why)

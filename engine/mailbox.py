@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from engine.guard import Halve, Pause, Resume
+
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from engine.events import CheckpointReason
+    from engine.guard import Tighten
 
 Request = Literal["checkpoint", "evaluate", "sample"]
-Holder = Literal["person", "disk"]
-"""Who holds a run still; it goes on when nobody does."""
+Holder = Literal["person", "disk", "guard"]
+"""Who holds a run still; it goes on when nobody does. Who comes first here is named."""
+_HOLDERS: tuple[Holder, ...] = ("person", "disk", "guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,15 @@ class Stop:
     exit_code: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A wish to stand still."""
+
+    by: Holder
+    reason: str
+    """In words, for a person."""
+
+
 class Mailbox:
     """Thread-safe wishes: pause, resume, do something once, stop."""
 
@@ -33,6 +49,9 @@ class Mailbox:
         self._pauses: dict[Holder, str] = {}
         self._stop: Stop | None = None
         self._micro_batch = micro_batch
+        self._orders: list[Halve | Pause | Tighten] = []
+        self._resume: Resume | None = None
+        self._is_standing = False
 
     def pause(self, reason: str = "asked", by: Holder = "person") -> None:
         """Ask to stand still after the step in flight."""
@@ -40,10 +59,41 @@ class Mailbox:
             self._pauses[by] = reason
 
     def resume(self, by: Holder = "person") -> None:
-        """Ask to go on, as far as this holder is concerned."""
+        """Ask to go on, as far as this holder is concerned; a person overrules the guard."""
         with self._changed:
             self._pauses.pop(by, None)
+            if by == "person":
+                self._pauses.pop("guard", None)
             self._changed.notify_all()
+
+    def order(self, action: Halve | Pause | Resume | Tighten) -> None:
+        """Take what the guard decided: at once where that is possible, or for the trainer to do."""
+        with self._changed:
+            if isinstance(action, Resume):
+                self._pauses.pop("guard", None)
+                self._resume = action
+                self._changed.notify_all()
+                return
+            if isinstance(action, Halve):
+                self._micro_batch = min(self._micro_batch, action.micro_batch)
+            elif isinstance(action, Pause):
+                self._pauses["guard"] = action.why
+                self._resume = None
+            self._orders.append(action)
+
+    def take_orders(self) -> list[Halve | Pause | Tighten]:
+        """Return what the guard ordered since the last call; cheap, asked at every layer."""
+        if not self._orders:
+            return []
+        with self._changed:
+            taken, self._orders = self._orders, []
+            return taken
+
+    def take_resume(self) -> Resume | None:
+        """Return the guard's order to go on, once, if that is why the run does."""
+        with self._changed:
+            taken, self._resume = self._resume, None
+            return taken
 
     def request(self, what: Request) -> None:
         """Ask for something once, done between two steps, also while paused."""
@@ -63,10 +113,22 @@ class Mailbox:
         with self._changed:
             self._micro_batch = rows
 
-    def pause_reason(self) -> str | None:
-        """Return why to stand still, or None to go on."""
+    def hold(self) -> Hold | None:
+        """Return who wants the run to stand still and why, or None to go on."""
         with self._changed:
-            return next(iter(self._pauses.values()), None)
+            for by in _HOLDERS:
+                if by in self._pauses:
+                    return Hold(by, self._pauses[by])
+            return None
+
+    @contextmanager
+    def standing_still(self) -> Generator[None]:
+        """Say that the run stands still: what is asked for meanwhile is not dropped for a pause."""
+        self._is_standing = True
+        try:
+            yield
+        finally:
+            self._is_standing = False
 
     def stop_wish(self) -> Stop | None:
         """Return the wish to end, if there is one."""
@@ -74,8 +136,12 @@ class Mailbox:
             return self._stop
 
     def should_stop(self) -> bool:
-        """Whether to drop the step in flight; cheap, asked at every layer."""
-        return self._stop is not None
+        """Whether to drop the step in flight, for the end or a pause of the guard's.
+
+        Cheap, asked at every layer.
+        """
+        is_held = "guard" in self._pauses and not self._is_standing
+        return self._stop is not None or is_held
 
     def micro_batch(self) -> int:
         """How many rows to evaluate at once; cheap, asked at every layer."""
@@ -90,7 +156,7 @@ class Mailbox:
     def wait_for_stop(self, timeout_seconds: float) -> None:
         """Sleep until the run is to end, or the time is up."""
         with self._changed:
-            self._changed.wait_for(self.should_stop, timeout_seconds)
+            self._changed.wait_for(lambda: self._stop is not None, timeout_seconds)
 
     def wait(self) -> None:
         """Sleep until something is asked or training may go on."""

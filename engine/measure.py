@@ -13,16 +13,20 @@ from engine.step import MicroBatch, StepInterrupted
 from engine.trees import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from engine.state import State
 
 
-def evaluate(state: State) -> Iterator[ev.Event]:
-    """Measure the loss on the validation rows; a stop leaves it unfinished and unsaid."""
+def evaluate(state: State) -> Generator[ev.Event, None, bool]:
+    """Measure the loss on the validation rows; a stop leaves it unfinished and unsaid.
+
+    Returns:
+        False when the guard's pause left it unfinished, so that it has to be done again.
+    """
     evaluation = state.prepared.evaluation
     if evaluation is None or state.mailbox.stop_wish():
-        return
+        return True
     yield ev.Progress(
         time=time.time(), stage="evaluate", message="evaluating", total=len(evaluation)
     )
@@ -31,12 +35,13 @@ def evaluate(state: State) -> Iterator[ev.Event]:
     began = time.perf_counter()
     loss_sum, tokens = 0.0, 0
     try:
-        for batch in evaluation:
-            micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
-            loss_sum += number(state.prepared.stepper.loss(micro, state.mailbox))
-            tokens += batch.trained_tokens
+        with state.pulse.phase("evaluating"):
+            for batch in evaluation:
+                micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
+                loss_sum += number(state.prepared.stepper.loss(micro, state.heed))
+                tokens += batch.trained_tokens
     except StepInterrupted:
-        return
+        return state.mailbox.stop_wish() is not None
     finally:
         model.train()
     seconds = time.perf_counter() - began
@@ -51,6 +56,7 @@ def evaluate(state: State) -> Iterator[ev.Event]:
         tokens=tokens,
         memory=memory_of(state),
     )
+    return True
 
 
 def sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
@@ -64,13 +70,14 @@ def sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
             return
         yield ev.Progress(time=time.time(), stage="sample", message="answering a prompt")
         began = time.perf_counter()
-        text = answer(
-            adapted.model,
-            adapted.tokenizer,
-            prompt,
-            config.sample_max_tokens,
-            state.mailbox.should_stop,
-        )
+        with state.pulse.phase("sampling"):
+            text = answer(
+                adapted.model,
+                adapted.tokenizer,
+                prompt,
+                config.sample_max_tokens,
+                state.heed.is_ending,
+            )
         yield ev.Sampled(
             time=time.time(),
             iteration=state.iteration,

@@ -58,6 +58,8 @@ class Prepared:
     budget_bytes: int
     fingerprints: dict[str, str]
     """What the run is made of: of each thing, something that changes when it does."""
+    kept_bytes: int = 0
+    """What a step keeps only so as not to compute it twice."""
 
     @property
     def updates(self) -> int:
@@ -261,6 +263,7 @@ def _keep_outputs(prepared: Prepared) -> None:
     spare = int(prepared.budget_bytes * SPENDABLE) - prepared.memory.peak
     if isinstance(prepared.stepper, LayerStep) and spare > 0:
         used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
+        prepared.kept_bytes = used
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 

@@ -133,12 +133,13 @@ def save(state: State, reason: ev.CheckpointReason) -> Iterator[ev.Event]:
     if position.iteration == 0 or (saver.saved_iteration == position.iteration and not is_new_best):
         yield from settle(state, is_awaited=reason in AWAITED)
         return
-    yield from settle(state, is_awaited=True)
-    began = time.perf_counter()
-    taken = snapshot.take(state.prepared, position.iteration, state.gradients, _facts(state))
-    saver.begin(taken, reason, best=position.best_iteration, val_loss=position.val_loss)
-    saver.saved_iteration = position.iteration
-    yield from settle(state, is_awaited=reason in AWAITED)
+    with state.pulse.phase("saving"):
+        yield from settle(state, is_awaited=True)
+        began = time.perf_counter()
+        taken = snapshot.take(state.prepared, position.iteration, state.gradients, _facts(state))
+        saver.begin(taken, reason, best=position.best_iteration, val_loss=position.val_loss)
+        saver.saved_iteration = position.iteration
+        yield from settle(state, is_awaited=reason in AWAITED)
     state.eta.add_save(time.perf_counter() - began)
 
 
@@ -165,6 +166,7 @@ def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
             saver.pending = None
             raise
         saver.pending = None
+        state.pulse.saved(written.bytes)
         if written.warning:
             yield ev.Warned(time=time.time(), message=written.warning)
         yield ev.CheckpointSaved(

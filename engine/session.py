@@ -13,13 +13,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine import events as ev
 from engine.awake import keep_awake
 from engine.checkpoint import FULL_DISK, RESERVE_BYTES
+from engine.device_errors import device_error
 from engine.errors import DiskFullError, InputError, LoraTuiError, RunError
+from engine.guard import EXIT_CODE, Abort, Guard, Pulse, Warn
 from engine.host import open_host
+from engine.host_events import guard_event, host_event, slept_event
 from engine.journal import Journal
 from engine.lock import RunLock
 from engine.mailbox import Mailbox, Stop
@@ -27,8 +31,10 @@ from engine.mailbox import Mailbox, Stop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.awake import KeepAwake
     from engine.config import RunConfig
-    from engine.events import CheckpointReason
+    from engine.events import CheckpointReason, Policy
+    from engine.guard import Action, TrainingFacts
     from engine.host import HostSampler
     from engine.resume import Resume
     from engine.runs import RunDirectory
@@ -72,6 +78,10 @@ class Session:
         self._mailbox = Mailbox()
         self._over = threading.Event()
         self._footprint: int | None = None
+        self._guard = Guard(config)
+        self._pulse = Pulse()
+        self._policy = config.on_pressure
+        self._awake: KeepAwake | None = None
         # Daemons, so that a wedged device call cannot hold the shell.
         self._trainer = threading.Thread(target=self._train, name="trainer", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -118,6 +128,15 @@ class Session:
         """Answer the fixed prompts after the step in flight."""
         self._mailbox.request("sample")
 
+    def set_policy(self, policy: Policy) -> None:
+        """Choose what the guard does from now on when memory runs short."""
+        if policy == self._policy:
+            return
+        self._policy = policy
+        # What the journal does not take now, the trainer meets at its next event, and ends.
+        with suppress(RunError):
+            self._record(ev.PolicyChanged(time=time.time(), policy=policy))
+
     def stop(
         self,
         reason: str = "stopped as asked",
@@ -148,12 +167,13 @@ class Session:
     def _train(self) -> None:
         """The trainer thread, from the first import of MLX to its last statement."""
         try:
-            with keep_awake(os.getpid()):
+            with keep_awake(os.getpid()) as self._awake:
                 self._run()
         except LoraTuiError as error:
             self._fail(error, BAD_INPUT if isinstance(error, InputError) else FAILED)
         except Exception as error:  # noqa: BLE001 - the thread's boundary: nothing may pass it
-            self._fail(_as_run_error(error, self.directory), FAILED)
+            known = device_error(str(error))
+            self._fail(known or _as_run_error(error, self.directory), FAILED)
         finally:
             self._close()
 
@@ -177,6 +197,7 @@ class Session:
                 resume=self._resume,
                 claim=self._lock.acquire,
                 aside=writer.submit,
+                pulse=self._pulse,
             ):
                 self._record(event)
                 if self._journal is None and (stop := self._mailbox.stop_wish()):
@@ -273,31 +294,53 @@ class Session:
     def _look(self, host: HostSampler) -> None:
         sample = host.sample()
         self._footprint = sample.footprint_bytes
-        event = ev.Host(
-            time=sample.time,
-            pressure=sample.pressure,
-            to_yellow=sample.to_yellow,
-            swap_used=sample.swap_used_bytes,
-            swap_growth=sample.swap_growth_bytes,
-            swap_out_bytes_per_second=sample.swap_out_bytes_per_second,
-            thermal=sample.thermal,
-            on_battery=sample.on_battery,
-            battery_percent=sample.battery_percent,
-            available=sample.available_bytes,
-            memory_total=sample.memory_total_bytes,
-            footprint=sample.footprint_bytes,
-            disk_free=sample.disk_free_bytes,
+        facts = self._facts()
+        action = self._guard.look(sample, facts)
+        if self._over.is_set():
+            return
+        # What the journal does not take now, the trainer meets at its next event, and ends.
+        with suppress(RunError):
+            if slept := slept_event(sample):
+                self._record(slept)
+            self._record(host_event(sample, self._guard.growth))
+        with suppress(RunError):
+            if action is not None:
+                self._order(action, facts.iteration)
+
+    def _facts(self) -> TrainingFacts:
+        """Tell the guard how the run stands, from the watcher's thread."""
+        mx = sys.modules.get("mlx.core")
+        # While the trainer imports it, the module is there before its functions are.
+        has_counters = mx is not None and hasattr(mx, "get_cache_memory")
+        facts = self._pulse.facts(
+            self._policy,
+            micro_batch=self._mailbox.micro_batch(),
+            active_bytes=mx.get_active_memory() if has_counters else None,
+            cache_bytes=mx.get_cache_memory() if has_counters else None,
+            is_kept_awake=self._awake is None or self._awake.method is not None,
         )
-        if not self._over.is_set():
-            # What the journal does not take now, the trainer meets at its next event, and ends.
-            with suppress(RunError):
-                self._record(event)
+        hold = self._mailbox.hold()
+        if facts.paused_by == "guard" and hold is not None and hold.by != "guard":
+            # Whoever holds it too, the guard does not let it go on.
+            return replace(facts, paused_by="person")
+        return facts
+
+    def _order(self, action: Action, iteration: int) -> None:
+        """Hand on what the guard decided; what the trainer need not do is said at once."""
+        if isinstance(action, Warn | Abort):
+            if isinstance(action, Abort):
+                if self._mailbox.stop_wish():
+                    return
+                self._mailbox.stop(Stop(action.why, "pressure", EXIT_CODE))
+            self._record(guard_event(action, time.time(), iteration))
+        else:
+            self._mailbox.order(action)
 
 
 def _stopped_while_loading(stop: Stop) -> ev.Ended:
     return ev.Ended(
         time=time.time(),
-        status="stopped",
+        status="aborted" if stop.exit_code == EXIT_CODE else "stopped",
         iteration=0,
         reason=stop.reason,
         exit_code=stop.exit_code,

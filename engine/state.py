@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from engine.eta import EtaEstimator
+    from engine.guard import Pulse
+    from engine.heed import Heed
     from engine.mailbox import Mailbox
     from engine.prepare import Prepared
     from engine.runs import RunDirectory
@@ -60,6 +62,9 @@ class State:
     saver: Saver
     eta: EtaEstimator
     footprint: Callable[[], int | None]
+    pulse: Pulse
+    """Where the guard reads how the run stands."""
+    heed: Heed
     position: Position = field(default_factory=Position)
     gradients: dict[str, mx.array] = field(default_factory=dict[str, "mx.array"])
     """Accumulated since the last update, summed over trained tokens."""

@@ -10,11 +10,14 @@ import mlx.core as mx
 import numpy as np
 
 from engine import events as ev
+from engine.attend import attend
 from engine.checkpoint import adopt, clean, write_adapter_config
 from engine.config import dump
 from engine.errors import RunError
 from engine.eta import EtaEstimator
 from engine.files import write_text
+from engine.guard import EXIT_CODE, Pulse
+from engine.heed import Heed
 from engine.mailbox import Stop
 from engine.measure import evaluate, memory_of, sample
 from engine.prepare import (
@@ -61,6 +64,7 @@ def train(
     resume: Resume | None = None,
     claim: Callable[[], None] = lambda: None,
     aside: Callable[[Callable[[], Written]], Future[Written]] = at_once,
+    pulse: Pulse | None = None,
 ) -> Iterator[ev.Event]:
     """Train adapters; every fact of the run is yielded as an event, ``Ended`` last.
 
@@ -74,6 +78,7 @@ def train(
         resume: the checkpoint to go on from; None begins a new run.
         claim: makes the directory, once it is there, this process's alone.
         aside: writes files on another thread.
+        pulse: where the guard reads how the run stands.
 
     Raises:
         InputError: when settings, data and model do not fit together; nothing was created.
@@ -83,7 +88,9 @@ def train(
         point = yield from _open(resume, config, directory, claim)
         prepared = yield from prepare(config)
         saver = Saver(directory.adapters, config, aside)
-        state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint)
+        pulse = pulse or Pulse()
+        heed = Heed(mailbox, pulse, prepared.stepper)
+        state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint, pulse, heed)
         mailbox.set_micro_batch(prepared.micro_batch)
         if point is not None:
             yield from _restore(state, point)
@@ -91,6 +98,8 @@ def train(
         parent = resume.parent if resume else ""
         yield started(prepared, directory, state.iteration, parent)
         with memory_limits(prepared.budget_bytes):
+            pulse.keeps(prepared.kept_bytes)
+            pulse.is_ready(is_metal=mx.metal.is_available())
             yield from _iterate(state)
 
 
@@ -140,18 +149,21 @@ def _iterate(state: State) -> Iterator[ev.Event]:
     config, mailbox = state.prepared.config, state.mailbox
     if state.iteration == 0:
         yield from sample(state, is_base=True)
-        yield from evaluate(state)
+        yield from _evaluate(state)
     elif _is_evaluated_at(state) and state.position.evaluated_iteration != state.iteration:
         yield from _look(state)
     while state.iteration < config.iters:
         yield from settle(state, is_awaited=False)
-        yield from _attend(state)
+        yield from attend(state)
         if mailbox.stop_wish():
             break
+        state.pulse.begin_step(int(state.prepared.plan.width[state.iteration]))
         try:
             step, is_good = _step(state, state.iteration + 1)
         except StepInterrupted:
-            break
+            state.pulse.drop_step()
+            continue
+        state.pulse.end_step(step.iteration, step.seconds)
         yield step
         yield from _watch_numbers(state, is_good=is_good)
         if _is_evaluated_at(state):
@@ -174,7 +186,7 @@ def _is_saved_at(state: State) -> bool:
 def _look(state: State) -> Iterator[ev.Event]:
     """Evaluate, sample, keep what is the best, and end a run that gains no more."""
     position, patience = state.position, state.prepared.config.early_stopping
-    for event in evaluate(state):
+    for event in _evaluate(state):
         yield event
         if isinstance(event, ev.Evaluated) and event.best and not _is_saved_at(state):
             yield from save(state, "best")
@@ -185,6 +197,12 @@ def _look(state: State) -> Iterator[ev.Event]:
         state.mailbox.stop(Stop(words))
 
 
+def _evaluate(state: State) -> Iterator[ev.Event]:
+    """Measure the validation rows, after a pause of the guard's again if it came between."""
+    while not (yield from evaluate(state)):
+        yield from attend(state)
+
+
 def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
     """Train one batch, and update when enough gradients are accumulated.
 
@@ -192,7 +210,8 @@ def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
         The step, and whether its numbers were finite and changed something.
 
     Raises:
-        StepInterrupted: when a stop was asked for; the step is as if it had not begun.
+        StepInterrupted: when the run is to end or the guard wants it to stand still; the step is
+            as if it had not begun.
     """
     prepared, config = state.prepared, state.prepared.config
     position = state.position
@@ -206,7 +225,7 @@ def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
         batch.tokens,
         batch.trained,
         fresh,
-        state.mailbox,
+        state.heed,
         prepared.plan.widths,
         config.seed,
         iteration,
@@ -261,35 +280,6 @@ def _accumulate(state: State, fresh: dict[str, mx.array], tokens: int) -> None:
     mx.eval(state.gradients)
 
 
-def _attend(state: State) -> Iterator[ev.Event]:
-    """Do what others asked for since the last step, and stand still while that is wished."""
-    mailbox = state.mailbox
-    while not mailbox.stop_wish():
-        yield from _serve(state)
-        if (reason := mailbox.pause_reason()) is None:
-            return
-        yield from save(state, "pause")
-        mx.clear_cache()
-        began = time.monotonic()
-        yield ev.Paused(time=time.time(), iteration=state.iteration, reason=reason)
-        while mailbox.pause_reason() is not None and not mailbox.stop_wish():
-            mailbox.wait()
-            yield from _serve(state)
-        seconds = time.monotonic() - began
-        if not mailbox.stop_wish():
-            yield ev.Resumed(time=time.time(), iteration=state.iteration, paused_seconds=seconds)
-
-
-def _serve(state: State) -> Iterator[ev.Event]:
-    for request in state.mailbox.take():
-        if request == "checkpoint":
-            yield from save(state, "requested")
-        elif request == "evaluate":
-            yield from evaluate(state)
-        else:
-            yield from sample(state)
-
-
 def _watch_numbers(state: State, *, is_good: bool) -> Iterator[ev.Event]:
     """Say when a batch gave no finite numbers; it was left out already.
 
@@ -336,6 +326,7 @@ def _go_back(state: State) -> Iterator[ev.Event]:
 
 def _end(state: State) -> Iterator[ev.Event]:
     """Save what was reached and say how it ended."""
+    yield from state.heed.done(state.iteration)
     stop = state.mailbox.stop_wish()
     is_complete = state.iteration == state.prepared.config.iters
     if state.iteration:
@@ -345,7 +336,7 @@ def _end(state: State) -> Iterator[ev.Event]:
         stop = Stop(f"all {state.iteration:,} iterations are done")
         yield _ended(state, "completed", stop)
     else:
-        yield _ended(state, "stopped", stop)
+        yield _ended(state, "aborted" if stop.exit_code == EXIT_CODE else "stopped", stop)
 
 
 def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
@@ -357,7 +348,7 @@ def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
         status=status,
         iteration=state.iteration,
         reason=stop.reason,
-        exit_code=stop.exit_code if status == "stopped" else 0,
+        exit_code=0 if status == "completed" else stop.exit_code,
         hint=where,
     )
 

@@ -70,6 +70,8 @@ KEYS: tuple[Key, ...] = (
         "Measure the validation loss now", in_footer=True),
     Key("run", "run.sample", "s", "s", "sample", "sample",
         "Let the model answer the fixed prompts now", in_footer=True),
+    Key("run", "run.policy", "y", "y", "next_policy", "at yellow",
+        "When memory runs short: watch, protect or abort, one after the other"),
     Key("run", "run.abort", "a", "a", "abort", "abort",
         "Stop this run: asks first, saves, and stays here", in_footer=True),
     Key("chart", "chart.log", "l", "l", "toggle_log", "log scale",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from types import FrameType
 
-    from engine.events import Event
+    from engine.events import Event, Policy
     from engine.session import Session
     from tui.app import LoraTuiApp
 
@@ -75,6 +75,10 @@ class SteeredRun:
     def sample(self) -> None:
         """Answer the fixed prompts after the step in flight."""
         self.session.sample()
+
+    def set_policy(self, policy: Policy) -> None:
+        """Choose what the guard does when memory runs short."""
+        self.session.set_policy(policy)
 
     def stop(self, reason: str = "asked") -> None:
         """End and save. A reason such as ``signal SIGTERM`` also gives the exit code."""

@@ -19,7 +19,7 @@ from tui.words import size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.events import Event
+    from engine.events import Event, Policy
     from tui.cli_dashboard import SteeredRun
 
 MOST_RUNS = 50
@@ -51,6 +51,9 @@ class PastRun:
         """Nothing to steer, here and below."""
 
     resume = checkpoint = evaluate = sample = pause
+
+    def set_policy(self, policy: Policy) -> None:
+        """Nothing to guard."""
 
     def stop(self, reason: str = "asked") -> None:
         """Nothing to stop."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.events import Event
+    from engine.events import Event, Policy
 
 
 class RunControls(Protocol):
@@ -46,6 +46,10 @@ class RunControls(Protocol):
 
     def sample(self) -> None:
         """Answer the fixed prompts after the step in flight."""
+        ...
+
+    def set_policy(self, policy: Policy) -> None:
+        """Choose what the guard does when memory runs short."""
         ...
 
     def stop(self, reason: str = "asked") -> None:

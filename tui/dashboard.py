@@ -159,7 +159,7 @@ class Dashboard(Screen[None]):
                 return run.is_steerable and not run.wants_resume
             case "resume":
                 return run.is_steerable and run.wants_resume
-            case "checkpoint" | "evaluate" | "sample":
+            case "checkpoint" | "evaluate" | "sample" | "next_policy":
                 return run.is_steerable
             case "abort":
                 return not run.is_over and not run.is_stopping
@@ -191,6 +191,11 @@ class Dashboard(Screen[None]):
     def action_sample(self) -> None:
         """Ask the run to answer the fixed prompts."""
         self.ask("sample")
+
+    def action_next_policy(self) -> None:
+        """Change what happens when memory runs short."""
+        self.run_watch.next_policy()
+        self.draw()
 
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""
@@ -242,5 +247,5 @@ class Dashboard(Screen[None]):
         return (
             run.standing, run.wants_resume, run.asked_words, view.activity, view.started is None,
             len(view.steps) > 0, len(view.evaluations), len(view.checkpoints), len(view.samples),
-            len(view.guard_actions), len(view.log),
+            len(view.guard_actions), len(view.log), view.policy,
         )  # fmt: skip

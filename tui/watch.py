@@ -12,6 +12,7 @@ from tui.words import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.events import Policy
     from tui.controls import RunControls
 
 Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop"]
@@ -35,6 +36,8 @@ REQUEST_WORDS: dict[Request, str] = {
     "stop": "stopping after this step, saving first…",
 }
 BAD_INPUT = 2
+POLICIES: tuple[Policy, ...] = ("watch", "protect", "abort")
+"""In the order in which a key goes through them."""
 FOLD_AT_ONCE = 20_000
 """Events folded in one go, so that a long journal does not hold up the keys."""
 
@@ -109,6 +112,12 @@ class RunWatch:
         # A pause taken back before it happened leaves nothing to wait for.
         if request != "resume" or self.view.status == "paused":
             self.asked.append(Asked(request, self._happened(request)))
+
+    def next_policy(self) -> None:
+        """Let the guard do the next thing in turn when memory runs short."""
+        turn = POLICIES.index(self.view.policy) + 1
+        self.controls.set_policy(POLICIES[turn % len(POLICIES)])
+        self.poll()
 
     @property
     def now(self) -> float:

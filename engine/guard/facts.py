@@ -102,5 +102,4 @@ class GuardSettings:
             yellow_seconds=config.yellow_seconds,
             grace_seconds=config.grace_seconds,
             green_seconds=config.green_seconds,
-            deep_pause=config.deep_pause,
         )

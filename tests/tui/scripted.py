@@ -83,6 +83,11 @@ class ScriptedRun:
         """Answer the prompts."""
         self._request("sample")
 
+    def set_policy(self, policy: ev.Policy) -> None:
+        """Guard differently, at once."""
+        self.calls.append(f"policy: {policy}")
+        self._say(ev.PolicyChanged(time=self.time, policy=policy))
+
     def stop(self, reason: str = "asked") -> None:
         """End."""
         self._request(f"stop: {reason}")

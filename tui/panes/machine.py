@@ -11,6 +11,7 @@ from tui.words import UNKNOWN, size
 
 if TYPE_CHECKING:
     from engine.events import Host
+    from engine.view import RunView
     from tui.watch import RunWatch
 
 _LABEL = 10
@@ -36,10 +37,12 @@ class MachinePane(Pane):
             _row(width, "swap", (size(host.swap_used), ""), _growth(host)),
             _row(width, "heat", _thermal(host)),
             _row(width, "power", *_power(host)),
+            _row(width, "guard", *_guard(watch.view)),
             _row(width, "free", (size(host.available), ""), _of(host.memory_total)),
             _row(width, "disk free", (size(host.disk_free), "")),
         ]
-        return Picture(tuple(rows[:height]), line(pressure_span(host.pressure)))
+        policy = (f" · {watch.view.policy}", "muted")
+        return Picture(tuple(rows[:height]), line(pressure_span(host.pressure), policy))
 
 
 def _row(width: int, label: str, value: Span, note: Span = ("", "")) -> Line:
@@ -81,6 +84,14 @@ def _power(host: Host) -> tuple[Span, Span]:
     if host.on_battery is None:
         return (UNKNOWN, ""), charge
     return ("▲ battery", "warn") if host.on_battery else ("plugged in", ""), charge
+
+
+def _guard(view: RunView) -> tuple[Span, Span]:
+    state = view.guard_state
+    last = view.last_guard_action
+    style = "" if state == "calm" else "warn"
+    note = f"{last.action.replace('_', ' ')} at {last.iteration:,}" if last else ""
+    return (state, style), (note, "muted")
 
 
 def _of(total: int | None) -> Span:
