@@ -1,0 +1,65 @@
+"""What the trainer does between two steps: serves wishes, and stands still while that is wished."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from engine import events as ev
+from engine.heed import give_back
+from engine.measure import evaluate, sample
+from engine.saving import save
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.mailbox import Hold
+    from engine.state import State
+
+
+def attend(state: State) -> Iterator[ev.Event]:
+    """Do what others asked for since the last step, and stand still while that is wished."""
+    mailbox = state.mailbox
+    while not mailbox.stop_wish():
+        yield from state.heed.done(state.iteration)
+        yield from _serve(state)
+        hold = mailbox.hold()
+        if hold is None:
+            return
+        with mailbox.standing_still():
+            yield from _stand_still(state, hold)
+
+
+def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
+    """Save, give memory back, and wait until nobody holds the run any more."""
+    mailbox, is_guard = state.mailbox, hold.by == "guard"
+    yield from save(state, "pressure" if is_guard else "pause")
+    freed = give_back()
+    by: ev.PausedBy = "guard" if is_guard else "person"
+    state.pulse.pause(by)
+    if is_guard:
+        yield from state.heed.paused(state.iteration, freed)
+    began = time.monotonic()
+    yield ev.Paused(
+        time=time.time(), iteration=state.iteration, reason=hold.reason, by=by, freed=freed
+    )
+    while mailbox.hold() is not None and not mailbox.stop_wish():
+        mailbox.wait()
+        yield from _serve(state)
+    seconds = time.monotonic() - began
+    if mailbox.stop_wish():
+        return
+    state.pulse.resume()
+    yield from state.heed.resumed(state.iteration)
+    yield ev.Resumed(time=time.time(), iteration=state.iteration, paused_seconds=seconds)
+
+
+def _serve(state: State) -> Iterator[ev.Event]:
+    for request in state.mailbox.take():
+        if request == "checkpoint":
+            yield from save(state, "requested")
+        elif request == "sample":
+            yield from sample(state)
+        elif not (yield from evaluate(state)):
+            # The guard's pause comes first; it is measured while the run stands still.
+            state.mailbox.request("evaluate")
