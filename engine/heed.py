@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from engine.guard import Halve, Pause, Tighten
+from engine.guard import Pause, Tighten
 from engine.host_events import guard_event
 from engine.step import LayerStep
 
@@ -84,9 +84,8 @@ class Heed:
                 mx.set_cache_limit(action.cache_limit_bytes)
                 keep_nothing(self._stepper)
                 self._pulse.keeps(0)
-            if isinstance(action, Tighten | Halve):
-                mx.clear_cache()
-                self._shrunk.append((action, time.time(), before))
+            mx.clear_cache()
+            self._shrunk.append((action, time.time(), before))
 
 
 def keep_nothing(stepper: Stepper) -> None:

@@ -80,7 +80,7 @@ class Session:
         self._footprint: int | None = None
         self._guard = Guard(config)
         self._pulse = Pulse()
-        self._policy = config.on_pressure
+        self._policy: Policy = config.on_pressure
         self._awake: KeepAwake | None = None
         # Daemons, so that a wedged device call cannot hold the shell.
         self._trainer = threading.Thread(target=self._train, name="trainer", daemon=True)

@@ -153,10 +153,10 @@ def test_a_machine_that_is_short_already_in_words(sample: HostSample, words: str
 
 
 def test_settings_come_from_the_run_configuration() -> None:
-    config = RunConfig(yellow_seconds=1, grace_seconds=2, green_seconds=3, deep_pause=True)
+    config = RunConfig(yellow_seconds=1, grace_seconds=2, green_seconds=3)
     settings = GuardSettings.of(config)
     assert (settings.yellow_seconds, settings.grace_seconds) == (1, 2)
-    assert (settings.green_seconds, settings.deep_pause) == (3, True)
+    assert settings.green_seconds == 3
     assert GuardSettings.of(RunConfig()) == GuardSettings()
 
 

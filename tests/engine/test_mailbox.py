@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.mailbox import Mailbox, Stop
+from engine.guard import Halve, Pause, Resume
+from engine.mailbox import Hold, Mailbox, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +44,7 @@ def asleep(mailbox: Mailbox) -> Sleeper:
 
 def test_nothing_is_wished_at_first() -> None:
     mailbox = Mailbox(micro_batch=3)
-    assert mailbox.pause_reason() is None
+    assert mailbox.hold() is None
     assert mailbox.stop_wish() is None
     assert not mailbox.should_stop()
     assert mailbox.micro_batch() == 3
@@ -52,11 +54,60 @@ def test_nothing_is_wished_at_first() -> None:
 def test_pause_and_resume() -> None:
     mailbox = Mailbox()
     mailbox.pause()
-    assert mailbox.pause_reason() == "asked"
-    mailbox.pause("pressure")
-    assert mailbox.pause_reason() == "pressure"
+    assert mailbox.hold() == Hold("person", "asked")
+    mailbox.pause("lunch")
+    assert mailbox.hold() == Hold("person", "lunch")
     mailbox.resume()
-    assert mailbox.pause_reason() is None
+    assert mailbox.hold() is None
+
+
+def test_the_guards_pause_drops_the_step_in_flight_and_ends_by_its_own_order() -> None:
+    mailbox, pause = Mailbox(), Pause("yellow")
+    mailbox.order(pause)
+    assert mailbox.hold() == Hold("guard", "yellow")
+    assert mailbox.take_orders() == [pause]
+    assert (mailbox.should_stop(), mailbox.stop_wish()) == (True, None)
+    with mailbox.standing_still():
+        # What is asked for meanwhile is done.
+        assert not mailbox.should_stop()
+    assert mailbox.should_stop()
+    mailbox.order(Resume("green"))
+    assert (mailbox.should_stop(), mailbox.hold()) == (False, None)
+    assert mailbox.take_resume() == Resume("green")
+    assert mailbox.take_resume() is None
+
+
+def test_a_person_comes_before_the_guard() -> None:
+    mailbox = Mailbox()
+    mailbox.order(Pause("yellow"))
+    mailbox.pause("lunch")
+    assert mailbox.hold() == Hold("person", "lunch")
+    mailbox.order(Resume("green"))
+    assert mailbox.hold() == Hold("person", "lunch")
+    mailbox.order(Pause("yellow again"))
+    mailbox.pause("no space left", "disk")
+    mailbox.resume()
+    assert mailbox.hold() == Hold("disk", "no space left")
+    mailbox.resume("disk")
+    assert mailbox.hold() is None
+
+
+def test_the_guard_only_ever_lowers_the_micro_batch() -> None:
+    mailbox, halve = Mailbox(micro_batch=8), Halve("yellow", 4)
+    mailbox.order(halve)
+    assert mailbox.micro_batch() == 4
+    mailbox.order(Halve("yellow", 6))
+    assert mailbox.micro_batch() == 4
+    assert mailbox.take_orders() == [halve, Halve("yellow", 6)]
+    assert mailbox.take_orders() == []
+
+
+def test_a_wait_for_space_is_no_busy_loop_while_the_guard_holds_too() -> None:
+    mailbox = Mailbox()
+    mailbox.order(Pause("yellow"))
+    began = time.monotonic()
+    mailbox.wait_for_stop(MOMENT)
+    assert time.monotonic() - began >= MOMENT
 
 
 def test_requests_are_taken_once_in_order_and_not_twice() -> None:

@@ -49,7 +49,7 @@ def trained(tiny: Workshop) -> Finished:
 
 def kinds(events: Sequence[ev.Event]) -> list[str]:
     """What happened on the trainer's thread; a checkpoint is there when it is written."""
-    others = (ev.Host, ev.Progress, ev.CheckpointSaved)
+    others = (ev.Host, ev.Progress, ev.CheckpointSaved, ev.Warned)
     return [event.kind for event in events if not isinstance(event, others)]
 
 
