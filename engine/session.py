@@ -311,12 +311,13 @@ class Session:
         """Tell the guard how the run stands, from the watcher's thread."""
         mx = sys.modules.get("mlx.core")
         # While the trainer imports it, the module is there before its functions are.
-        has_counters = mx is not None and hasattr(mx, "get_cache_memory")
+        if mx is not None and not hasattr(mx, "get_cache_memory"):
+            mx = None
         facts = self._pulse.facts(
             self._policy,
             micro_batch=self._mailbox.micro_batch(),
-            active_bytes=mx.get_active_memory() if has_counters else None,
-            cache_bytes=mx.get_cache_memory() if has_counters else None,
+            active_bytes=mx.get_active_memory() if mx else None,
+            cache_bytes=mx.get_cache_memory() if mx else None,
             is_kept_awake=self._awake is None or self._awake.method is not None,
         )
         hold = self._mailbox.hold()

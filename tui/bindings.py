@@ -71,7 +71,7 @@ KEYS: tuple[Key, ...] = (
     Key("run", "run.sample", "s", "s", "sample", "sample",
         "Let the model answer the fixed prompts now", in_footer=True),
     Key("run", "run.policy", "y", "y", "next_policy", "at yellow",
-        "When memory runs short: watch, protect or abort, one after the other"),
+        "What to do when memory runs short: watch, protect or abort"),
     Key("run", "run.abort", "a", "a", "abort", "abort",
         "Stop this run: asks first, saves, and stays here", in_footer=True),
     Key("chart", "chart.log", "l", "l", "toggle_log", "log scale",

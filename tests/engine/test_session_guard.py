@@ -61,6 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.fixture
 def session(workshop: Workshop, machine: Machine) -> Iterator[Session]:
     """A run on a calm machine that trains and goes on until it is stopped."""
+    machine.turn(pressure="green")
     made = workshop.session(**LEARNING)
     made.start()
     wait_for_kind(made, ev.Step)
@@ -82,7 +83,7 @@ def order_once(session: Session, moment: str, is_now: Callable[..., bool]) -> li
     ordered: list[Pause] = []
 
     def tell_and_order(*arguments: Any, **named: Any) -> Any:
-        if not ordered and is_now(*arguments, **named):
+        if is_now(*arguments, **named) and not ordered:
             ordered.append(Pause("yellow for a test"))
             mailbox.order(ordered[0])
         return tell(*arguments, **named)
@@ -186,6 +187,9 @@ def test_the_policy_watch_only_says_so(session: Session, machine: Machine) -> No
 def test_a_person_ends_the_guards_pause(session: Session, machine: Machine) -> None:
     machine.turn(pressure="yellow")
     seen = wait_for_pause(session)
+    # The guard has seen that it stands still.
+    for _ in range(2):
+        _, seen = wait_for_kind(session, ev.Host, seen)
     session.resume()
     _, seen = wait_for_kind(session, ev.Resumed, seen)
     # Who goes on in spite of the strain knows of it: no second pause.

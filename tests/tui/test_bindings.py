@@ -227,6 +227,15 @@ async def test_a_key_can_be_moved_by_its_id(run: ScriptedRun) -> None:
         assert run.calls == ["start", "checkpoint"]
 
 
+async def test_y_goes_through_what_the_guard_may_do(run: ScriptedRun) -> None:
+    async with watched(app_for(run)) as seen:
+        for policy in ("abort", "watch", "protect"):
+            await seen.press("y")
+            assert run.calls[-1] == f"policy: {policy}"
+            await seen.look()
+            assert f"green · {policy}" in seen.text()
+
+
 async def test_the_table_gives_each_key_one_stable_id() -> None:
     assert [name for name, count in Counter(key.id for key in KEYS).items() if count > 1] == []
     assert all(key.id.startswith(f"{key.place}.") for key in KEYS)

@@ -90,8 +90,18 @@ def test_memory_over_its_budget_is_said_in_words() -> None:
 def test_a_machine_that_says_little_is_shown_as_unknown() -> None:
     run = ScriptedRun()
     run.log.append(Host(time=START, pressure=None))
-    text = rows_of(MachinePane(), run, 23, 6)
+    text = rows_of(MachinePane(), run, 23, 7)
     assert text.count("n/a") == 7
+
+
+def test_the_machine_says_what_the_guard_does_and_did() -> None:
+    run = trained(50)
+    assert "green · protect" in rows_of(MachinePane(), run, 30, 6)
+    run.set_policy("watch")
+    run.shrink()
+    text = rows_of(MachinePane(), run, 30, 6)
+    assert "yellow · watch" in text
+    assert "guard     shrunk shrink at 50" in text
 
 
 def test_trouble_of_the_machine_has_words() -> None:
