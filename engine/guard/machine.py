@@ -226,7 +226,8 @@ class Guard:
         self._needed_calm = longer if has_relapsed else settings.green_seconds
 
     def _go_on(self, facts: TrainingFacts) -> Action | None:
-        if not self._is_held or self._calm < self._needed_calm:
+        is_calm = self._strain == "green" and self._calm >= self._needed_calm
+        if not self._is_held or not is_calm:
             return None
         return self._resume(facts, f"memory pressure green for {self._calm:.0f} s")
 

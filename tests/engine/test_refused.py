@@ -55,7 +55,9 @@ def unknown_architecture(folder: Path) -> dict[str, Any]:
 
 
 def weights_of_another_size(folder: Path) -> dict[str, Any]:
-    return {"model": str(make_tiny_model(folder, hidden_size=64))}
+    config = make_tiny_model(folder) / "config.json"
+    config.write_text(config.read_text().replace('"hidden_size": 32', '"hidden_size": 64'))
+    return {"model": str(folder)}
 
 
 def no_such_model(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.engine.workshop import Finished, Workshop
 
-LENGTHENED = {"iters": 7, "save_every": 3, "steps_per_eval": 100, "val_batches": 0}
+LENGTHENED: dict[str, Any] = {"iters": 7, "save_every": 3, "steps_per_eval": 100, "val_batches": 0}
 WARM_UP: dict[str, Any] = {
     "name": "cosine_decay",
     "warmup": 3,

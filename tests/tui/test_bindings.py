@@ -228,7 +228,7 @@ async def test_a_key_can_be_moved_by_its_id(run: ScriptedRun) -> None:
 
 
 async def test_y_goes_through_what_the_guard_may_do(run: ScriptedRun) -> None:
-    async with watched(app_for(run)) as seen:
+    async with watched(app_for(run), (120, 40)) as seen:
         for policy in ("abort", "watch", "protect"):
             await seen.press("y")
             assert run.calls[-1] == f"policy: {policy}"

@@ -19,6 +19,7 @@ _GROWTH_WORTH_SHOWING = 1_000_000
 _SWAP_TROUBLE = 500_000_000
 _CLOSE_TO_YELLOW = 0.15
 _PERCENT_WIDTH = 5
+_ROOM_FOR_POLICY = 28
 _CALM_THERMAL = ("nominal", "normal")
 
 
@@ -41,8 +42,10 @@ class MachinePane(Pane):
             _row(width, "free", (size(host.available), ""), _of(host.memory_total)),
             _row(width, "disk free", (size(host.disk_free), "")),
         ]
-        policy = (f" · {watch.view.policy}", "muted")
-        return Picture(tuple(rows[:height]), line(pressure_span(host.pressure), policy))
+        spans = [pressure_span(host.pressure)]
+        if width >= _ROOM_FOR_POLICY:
+            spans.append((f" · {watch.view.policy}", "muted"))
+        return Picture(tuple(rows[:height]), line(*spans))
 
 
 def _row(width: int, label: str, value: Span, note: Span = ("", "")) -> Line:
