@@ -146,9 +146,10 @@ class LoraTuiApp(App[None]):
             self._enter(partial(self._doors.start_preset, event.name))
 
     def on_home_screen_run_chosen(self, event: HomeScreen.RunChosen) -> None:
-        """Open the run."""
+        """Open the run, or go on with it."""
         if self._doors is not None:
-            self._enter(partial(self._doors.open_run, event.path))
+            door = self._doors.resume_run if event.goes_on else self._doors.open_run
+            self._enter(partial(door, event.path))
 
     def on_dashboard_abort_asked(self) -> None:
         """Stop the run, once the person is sure."""

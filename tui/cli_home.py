@@ -35,6 +35,11 @@ class PastRun:
         self._events: list[Event] = []
 
     @property
+    def path(self) -> str:
+        """The run's folder."""
+        return str(self._directory.path)
+
+    @property
     def events(self) -> Sequence[Event]:
         """What the journal holds."""
         return self._events
@@ -72,6 +77,7 @@ def show_home() -> int:
         doors = Doors(
             start_preset=lambda name: _start_preset(name, stray, started),
             open_run=lambda path: PastRun(RunDirectory(Path(path))),
+            resume_run=lambda path: _resume(path, stray, started),
         )
         app = LoraTuiApp(home=home_data(), doors=doors)
         return show_app(app, stray, newest_accepted)
@@ -88,6 +94,7 @@ def home_data() -> HomeData:
             iteration=run.iteration,
             iterations=run.iterations,
             val_loss=run.val_loss,
+            saved_iteration=run.saved_iteration,
         )
         for run in list_runs(MOST_RUNS)
     )
@@ -105,6 +112,23 @@ def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> S
 
     quieten_libraries()
     run = SteeredRun(open_session(*prepare(Asked(name))), stray)
+    started.append(run)
+    return run
+
+
+def _resume(path: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
+    """Prepare to go on with a run; the app starts it.
+
+    Raises:
+        LoraTuiError: when it cannot go on.
+    """
+    from tui.cli_dashboard import SteeredRun
+    from tui.cli_resume import prepare_resume
+    from tui.cli_run import open_session, quieten_libraries
+
+    quieten_libraries()
+    session = open_session(*prepare_resume(path, {}), has_past=True)
+    run = SteeredRun(session, stray)
     started.append(run)
     return run
 

@@ -161,7 +161,7 @@ class Yard:
 
 
 def _train(config: RunConfig, path: Path, resume: bool) -> None:
-    from tests.e2e.preloaded import Session
+    from engine.session import Session
 
     run = RunDirectory(path)
     session = Session(config, run, Resume(run.adapters) if resume else None)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.engine.workshop import Finished, Workshop
 
-LENGTHENED = {"iters": 7, "save_every": 3, "steps_per_eval": 100, "val_batches": 0}
+LENGTHENED: dict[str, Any] = {"iters": 7, "save_every": 3, "steps_per_eval": 100, "val_batches": 0}
 WARM_UP: dict[str, Any] = {
     "name": "cosine_decay",
     "warmup": 3,
@@ -90,7 +90,7 @@ def test_resumed_is_as_never_interrupted(
 
 
 def test_stopped_at_any_moment_it_goes_on_exactly(workshop: Workshop) -> None:
-    settings = {"iters": 40, "save_every": 7, "steps_per_eval": 5}
+    settings: dict[str, Any] = {"iters": 40, "save_every": 7, "steps_per_eval": 5}
     whole = workshop.run(**settings)
     session = workshop.session("stopped", **settings)
     session.start()
@@ -125,7 +125,7 @@ def test_more_iterations_continue_the_same_run(workshop: Workshop) -> None:
 
 
 def test_another_micro_batch_gives_the_same_losses(workshop: Workshop) -> None:
-    settings = {"iters": 8, "save_every": 4, "steps_per_eval": 100}
+    settings: dict[str, Any] = {"iters": 8, "save_every": 4, "steps_per_eval": 100}
     whole = workshop.run(**settings)
     killed = killed_at(whole.directory, 4, workshop.folder / "killed")
     resumed = go_on(workshop, killed, **settings, micro_batch_size=1)
@@ -134,7 +134,7 @@ def test_another_micro_batch_gives_the_same_losses(workshop: Workshop) -> None:
 
 
 def test_a_fork_is_a_run_of_its_own_and_names_its_parent(workshop: Workshop) -> None:
-    settings = {"iters": 8, "save_every": 4, "steps_per_eval": 100}
+    settings: dict[str, Any] = {"iters": 8, "save_every": 4, "steps_per_eval": 100}
     whole = workshop.run(**settings)
     directory = RunDirectory(workshop.folder / "fork")
     wish = Resume(whole.directory.adapters, 4, f"{whole.directory.name}@4")
