@@ -168,5 +168,7 @@ def _run(run: RunLine) -> Content:
 def _figure(run: RunLine) -> str:
     """What counts most: of an interrupted run what is safe, else the validation loss."""
     if run.status == "interrupted":
-        return "  saved " + ("nothing" if run.saved_iteration is None else f"{run.saved_iteration:,}")
+        return "  saved " + (
+            "nothing" if run.saved_iteration is None else f"{run.saved_iteration:,}"
+        )
     return f"  val {loss(run.val_loss)}" if run.val_loss is not None else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.config import load_config, parse_override
+from engine.resume import FREE
 from tests.packaging.shell import ROOT, UV, run
 from tests.tmux import HAS_TMUX, NEEDS_TMUX, Terminal
 from tui.bindings import keys
@@ -60,10 +61,14 @@ def test_the_tests_are_found_and_are_what_is_checked_before_a_merge() -> None:
         assert TESTS in (ROOT / file).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui run")])
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui run ")])
 def test_a_run_of_the_readme_is_one_that_can_be_asked_for(line: str) -> None:
-    context = cli.commands["run"].make_context("run", shlex.split(line)[4:])
+    context = cli.commands["run"].make_context("run", shlex.split(line, comments=True)[4:])
     settings = dict(parse_override(setting) for setting in context.params["settings"])
+    if context.params["resume"] is not None:
+        assert context.params["source"] is None
+        assert set(settings) <= FREE
+        return
     config = load_config(context.params["source"], settings)
     assert {key: getattr(config, key) for key in settings} == settings
 
@@ -77,7 +82,7 @@ def test_cuda_replaces_the_build_for_the_cpu() -> None:
 
 
 def test_every_command_is_run_or_read_here() -> None:
-    read = ("uv run lora-tui run", "uv sync")
+    read = ("uv run lora-tui run ", "uv run lora-tui runs ", "uv sync")
     assert [c for c in commands() if c not in (DEMO, TESTS) and not c.startswith(read)] == []
 
 
