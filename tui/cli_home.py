@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.journal import read_journal
+from engine.journal import read_history
 from engine.preset_files import preset_names, preset_summary
 from engine.runs import RunDirectory, home, list_runs
+from engine.view import TRACE_SAMPLES
 from tui.controls import Doors, HomeData, PresetLine, RunLine
 from tui.terminal import StrayOutput
 from tui.watch import BAD_INPUT
@@ -46,7 +47,7 @@ class PastRun:
 
     def start(self) -> None:
         """Read the journal."""
-        self._events = read_journal(self._directory.journal_file)
+        self._events = read_history(self._directory.journal_file, TRACE_SAMPLES)
 
     def is_alive(self) -> bool:
         """Whether more may come: not from here."""

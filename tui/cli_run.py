@@ -14,10 +14,11 @@ from engine.config import load_config, parse_override
 from engine.data.rows import Features, read_data
 from engine.errors import ConfigError, InputError
 from engine.hub import cache_folder, is_cached, is_reachable
-from engine.journal import read_journal
+from engine.journal import read_history
 from engine.model_files import check_model, is_local
 from engine.preset_files import preset_names
 from engine.runs import RunDirectory, check_writable, new_run_path
+from engine.view import TRACE_SAMPLES
 from tui.cli_resume import prepare_resume
 from tui.terminal import data_stream, has_person, say
 
@@ -122,7 +123,7 @@ def open_session(
     from engine.session import Session
 
     is_same_run = resume is not None and not resume.parent
-    past = read_journal(directory.journal_file) if has_past and is_same_run else ()
+    past = read_history(directory.journal_file, TRACE_SAMPLES) if has_past and is_same_run else ()
     return Session(config, directory, resume, past)
 
 
