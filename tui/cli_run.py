@@ -104,7 +104,7 @@ def open_session(config: RunConfig, directory: RunDirectory) -> Session:
 def quieten_libraries() -> None:
     """Keep libraries from drawing bars and giving advice; read when they are imported."""
     for name, value in (
-        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TOKENIZERS_PARALLELISM", "true"),
         ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),

@@ -65,8 +65,10 @@ def test_a_local_folder_wins(hub: Callable[[Any], None], tmp_path: Path) -> None
 
 
 def test_bad_row_names_dataset_split_and_row(hub: Callable[[Any], None]) -> None:
-    hub({"train": [ROW, {"text": 3}]})
-    assert problem().message == "owner/name/train, line 2: 'text' must be a string, not a number."
+    hub({"train": [ROW, {"texts": "a"}]})
+    assert problem().message == (
+        "owner/name/train, row 2: the row has no 'text'; its keys are 'texts'. Did you mean 'text'?"
+    )
 
 
 def test_no_network_and_nothing_cached(hub: Callable[[Any], None], tmp_path: Path) -> None:
