@@ -97,7 +97,7 @@ class RunConfig(Section):
     data: str = "mlx-community/WikiSQL"
     """A folder with train, valid and test files, one file, or a data set's name on the hub."""
     hf_dataset: list[HubDataset] = Field(default_factory=list[HubDataset])
-    """Data sets of the hub by their splits, one after the other; where given, ``data`` is not read."""
+    """Data sets of the hub by their splits, one after the other; ``data`` is then not read."""
     train: bool = True
     fine_tune_type: Literal["lora", "dora", "full"] = "lora"
     optimizer: Optimizer = "adam"
@@ -146,7 +146,7 @@ class RunConfig(Section):
     data_format: Literal["auto"] | Format = "auto"
     """What the rows are; auto looks at them."""
     validation_split: float = Field(default=0.02, ge=0, le=0.5)
-    """Share of the training rows to measure on where the data has no validation rows; 0 for none."""
+    """Share of the training rows to measure on where there are no validation rows; 0 for none."""
     memory_budget_bytes: int | None = Field(default=None, ge=100_000_000)
     """What the run may use; None leaves it to the machine."""
     micro_batch_size: int | None = Field(default=None, ge=1)
@@ -172,7 +172,9 @@ class RunConfig(Section):
         if not given:
             return cast("Any", values)
         several = given if isinstance(given, list) else [given]
-        paths = [str(one.get("path") or one.get("name")) for one in several if isinstance(one, dict)]
+        paths = [
+            str(one.get("path") or one.get("name")) for one in several if isinstance(one, dict)
+        ]
         return {"data": " + ".join(paths), **values, "hf_dataset": several}
 
 

@@ -172,5 +172,7 @@ def quoted(names: Iterable[str], most: int = 8) -> str:
 def _not_a_string(row: dict[str, object], key: str) -> Trouble | None:
     value = row[key]
     return (
-        None if isinstance(value, str) else Trouble(f"'{key}' must be a string, not {kind_of(value)}.")
+        None
+        if isinstance(value, str)
+        else Trouble(f"'{key}' must be a string, not {kind_of(value)}.")
     )

@@ -45,7 +45,10 @@ class Features:
     def of(cls, config: RunConfig | HubDataset) -> Features:
         """Return the names that settings give."""
         return cls(
-            config.prompt_feature, config.completion_feature, config.chat_feature, config.text_feature
+            config.prompt_feature,
+            config.completion_feature,
+            config.chat_feature,
+            config.text_feature,
         )
 
     def keys(self, row_format: Format) -> tuple[str, ...]:
@@ -175,9 +178,7 @@ def _parse_conversation(
     if isinstance(messages, Trouble):
         hint = messages.hint or features.hint
         return Problem(path, line, messages.message, hint, can_drop=True)
-    return Row(
-        row_format, path, line, messages, tuple(cast("list[Any]", tools)) if tools else None
-    )
+    return Row(row_format, path, line, messages, tuple(cast("list[Any]", tools)) if tools else None)
 
 
 def _messages(

@@ -48,9 +48,7 @@ def check_conversation(messages: list[Message]) -> tuple[Message, ...] | Trouble
     for number, (before, after) in enumerate(pairwise(kept), start=2):
         role = after["role"]
         if role in _SPEAKERS and before["role"] == role and not before.get("tool_calls"):
-            return Trouble(
-                f"turns {number - 1} and {number} are both the {role}'s.", _ORDER_HINT
-            )
+            return Trouble(f"turns {number - 1} and {number} are both the {role}'s.", _ORDER_HINT)
     if not kept:
         return Trouble("the conversation has no turns.", _EMPTY_HINT)
     return kept

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _ROLES = {"prompter": "user", "assistant": "assistant", "system": "system"}
 _UNRANKED = float("inf")
-_HINT = "An OpenAssistant row has a message_id, a parent_id (null for the first), a role and a text."
+_HINT = (
+    "An OpenAssistant row has a message_id, a parent_id (null for the first), a role and a text."
+)
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Forest:
         return None
 
     def grow(self) -> list[Row | Problem]:
-        """Return every tree's best conversation, or why it has none, in the order of their roots."""
+        """Return every tree's best conversation, or why it has none, in the order of the roots."""
         roots: list[_Node] = []
         for node in self._nodes.values():
             if node.parent is None:

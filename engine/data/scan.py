@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from engine.data.formats import TREE_KEYS, Features, Format, Problem, Row, parse_row
 from engine.data.oasst import Forest
-from engine.errors import DataError, place_of
+from engine.errors import place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,12 +57,10 @@ class Scan:
     def dropped_words(self) -> str:
         """How many rows were left out and why, in words."""
         first = self.dropped[0]
-        others = "the first is" if len(self.dropped) > 1 else "it is"
-        verb = "were" if len(self.dropped) > 1 else "was"
-        return (
-            f"{len(self.dropped):,} of {self.total:,} rows of {self.name} {verb} left out; {others} "
-            f"{place_of(first.path, first.line)}: {first.message} {first.hint}"
-        )
+        count = f"{len(self.dropped):,} of {self.total:,} rows of {self.name}"
+        which = "were left out; the first is" if len(self.dropped) > 1 else "was left out:"
+        place = place_of(first.path, first.line)
+        return f"{count} {which} {place}: {first.message} {first.hint}"
 
     def add(self, path: Path, line: int, value: object) -> None:
         """Take one decoded row, or what was wrong with it."""

@@ -183,7 +183,7 @@ def _table(path: Path, kind: str) -> Iterator[object]:
         separator = "\t" if path.suffix == ".tsv" else ","
         # Every column is text: an answer "42" must not become a number, nor "NA" be missing.
         text = datasets.Value("string")
-        features = datasets.Features({name: text for name in _header(path, separator)})
+        features = datasets.Features(dict.fromkeys(_header(path, separator), text))
         options = {"sep": separator, "features": features, "na_filter": False}
     try:
         yield from datasets.load_dataset(

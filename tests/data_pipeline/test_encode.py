@@ -99,6 +99,10 @@ def test_rows_are_cut_and_counted(tokenizer: Any) -> None:
         tokens=len(cut.tokens),
         trained_tokens=len(cut.tokens) - 2,
         longest=most,
+        longest_line=1,
+        median=int(whole.lengths[1]),
+        ninetieth=most,
+        histogram=(1, 0, 1, 0, 0, 0, 0, 0, 0, 0),
     )
     assert cut.statistics.warnings("train") == (
         f"1 row of train cut to max_seq_length: {most - 20} tokens lost. "
