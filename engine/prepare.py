@@ -1,4 +1,4 @@
-"""Everything that has to be known before the first step. Writes nothing to disk."""
+"""Everything that has to be known before the first step. Writes nothing but the token cache."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ import psutil
 
 from engine import estimate
 from engine import events as ev
-from engine.data.encode import EncodedSplit, encode
+from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
-from engine.data.rows import Features, read_data
+from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
 from engine.optimizer import Updater
+from engine.runs import token_cache
 from engine.step import LayerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from engine.config import RunConfig
-    from engine.data.rows import DataRows
+    from engine.data.rows import Row
     from engine.model_files import ModelFiles
     from engine.step import Stepper
 
@@ -69,17 +70,17 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         InputError: when settings, data and model do not fit together.
     """
     yield _progress("data", "reading the data")
-    rows = read_data(config.data, _features(config), config.batch_size)
+    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
+    for note in rows.notes:
+        yield _progress("data", note)
     yield _progress("model", f"loading {Path(config.model).name}")
     files = find_model(config)
     adapted = load_adapted(config, files)
-    yield _progress("data", f"tokenising {len(rows.train) + len(rows.valid):,} rows")
-    train = encode(rows.train, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
-    valid = _encode_valid(rows, adapted, config)
-    for name, split in (("train", train), ("valid", valid)):
-        for message in split.statistics.warnings(name) if split else ():
-            yield ev.Warned(time=time.time(), message=message)
-    for message in _unused(config):
+    train = yield from _encoded("train", rows.train, adapted, config)
+    valid = None
+    if rows.valid and config.val_batches != 0:
+        valid = yield from _encoded("valid", rows.valid, adapted, config)
+    for message in (*rows.warnings, *_unused(config)):
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
     plan = BatchPlan.build(
@@ -90,7 +91,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         config.seed,
         config.max_seq_length,
     )
-    _check_positions(plan, files)
+    _check_positions(plan, train, files)
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
@@ -245,27 +246,39 @@ def _keep_outputs(prepared: Prepared) -> None:
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 
-def _encode_valid(rows: DataRows, adapted: Adapted, config: RunConfig) -> EncodedSplit | None:
-    if not rows.valid or config.val_batches == 0:
-        return None
-    return encode(rows.valid, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
-
-
-def _features(config: RunConfig) -> Features:
-    return Features(
-        chat=config.chat_feature,
-        prompt=config.prompt_feature,
-        completion=config.completion_feature,
-        text=config.text_feature,
+def _encoded(
+    name: str, rows: Sequence[Row], adapted: Adapted, config: RunConfig
+) -> Generator[ev.Event, None, EncodedSplit]:
+    """Tokenise a split, or take it from the cache; says how far it is, and what became of rows."""
+    total = len(rows)
+    message = f"tokenising {total:,} rows of {name}"
+    yield _progress("data", message, 0, total)
+    encoder = encoding(
+        rows, adapted.tokenizer, config.mask_prompt, config.max_seq_length, token_cache()
     )
+    while True:
+        try:
+            yield _progress("data", message, next(encoder), total)
+        except StopIteration as end:
+            split: EncodedSplit = end.value
+            break
+    for warning in split.warnings(name):
+        yield ev.Warned(time=time.time(), message=warning)
+    return split
 
 
-def _check_positions(plan: BatchPlan, files: ModelFiles) -> None:
+def _check_positions(plan: BatchPlan, train: EncodedSplit, files: ModelFiles) -> None:
     most = files.max_positions
     # Learned position tables end there; rotary ones were never trained beyond.
     if most and (longest := max(plan.widths)) > most + 7:
+        row = int(train.lengths.argmax())
+        too_long = int((train.lengths - 1 > most).sum())
         raise ConfigError(
-            [f"max_seq_length: rows need {longest} positions, but the model has {most}"],
+            [
+                f"max_seq_length: rows need {longest} positions, but the model has {most} "
+                f"({too_long:,} of {len(train):,} rows are longer; the longest is number "
+                f"{train.lines[row]:,} in its file)"
+            ],
             hint=f"Set max_seq_length to {most} or less.",
         )
 
@@ -293,8 +306,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _progress(stage: ev.Stage, message: str) -> ev.Progress:
-    return ev.Progress(time=time.time(), stage=stage, message=message)
+def _progress(stage: ev.Stage, message: str, done: int = 0, total: int = 0) -> ev.Progress:
+    return ev.Progress(time=time.time(), stage=stage, message=message, done=done, total=total)
 
 
 def positions_of(plan: BatchPlan) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from engine.config import load_config, parse_override
-from engine.data.rows import Features, read_data
+from engine.data.sources import find_files
 from engine.errors import ConfigError, InputError
 from engine.hub import cache_folder, is_cached, is_reachable
 from engine.model_files import check_model, is_local
@@ -147,9 +147,8 @@ def _check_data(config: RunConfig) -> None:
     Raises:
         DataError: when it is not.
     """
-    if is_local(config.data) and not (Path(config.data).expanduser() / "train.jsonl").is_file():
-        # Reading does not get far, but knows what to say.
-        read_data(config.data, Features(), config.batch_size)
+    if is_local(config.data) and not config.hf_dataset:
+        find_files(Path(config.data).expanduser())
 
 
 def _may_download(config: RunConfig, *, is_sure: bool) -> bool:

@@ -112,6 +112,10 @@ class EncodedSplit:
         # Summed row by row: running totals would take twice the memory of the tokens.
         return np.add.reduceat(self.trained, self.offsets[:-1], dtype=np.int64)
 
+    def warnings(self, name: str) -> tuple[str, ...]:
+        """Return what a person should know, in words; ``name`` is the split's."""
+        return (*self.statistics.warnings(name), *filter(None, (self.note,)))
+
     def fingerprint(self) -> str:
         """Return a sha256 of tokens, targets and row borders: equal data, equal fingerprint."""
         digest = hashlib.sha256()
