@@ -64,8 +64,8 @@ class EncodeStatistics:
             )
         if self.refused:
             lines.append(
-                f"{_rows(self.refused)} of {name} left out: the model's chat template refuses "
-                f"them. The first is {self.refusal}"
+                f"{_rows(self.refused)} of {name} left out, refused by the model's chat template. "
+                f"The first is {self.refusal}"
             )
         if self.folded:
             lines.append(

@@ -57,7 +57,7 @@ def load_parts(dataset: HubDataset, *, with_test: bool) -> dict[str, Iterable[ob
     }
 
 
-def _load(name: str, near_folder: str = "", **options: Any) -> object:
+def _load(name: str, near_folder: str = "", /, **options: Any) -> object:
     """What ``datasets`` makes of a name, or an error in this program's words."""
     # Imported here: it takes a second, and local folders do not need it.
     datasets: Any = import_module("datasets")

@@ -90,7 +90,8 @@ class Scan:
                 self.rows.append(row)
             else:
                 self.dropped.append(row)
-        if len(self.dropped) > len(self.rows) and not self.problems:
+        good = max(len(self.rows), self._forest.messages)
+        if not self.problems and (len(self.dropped) > good or not self.rows):
             self.problems, self.dropped = self.dropped, []
 
     def report(self) -> str:
