@@ -84,9 +84,10 @@ class HubDataset(Section):
     @model_validator(mode="before")
     @classmethod
     def _name_is_path(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "path" not in values and "name" in values:
-            return {**values, "path": values["name"]}
-        return cast("Any", values)
+        if not isinstance(values, dict):
+            return values
+        given = cast("dict[str, Any]", values)
+        return {"path": given["name"], **given} if "name" in given else given
 
 
 class RunConfig(Section):
@@ -166,15 +167,14 @@ class RunConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_hub_data(cls, values: Any) -> Any:
+    def _name_hub_data(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Take one ``hf_dataset`` for a list of one, and its name for the name of the data."""
-        given = values.get("hf_dataset") if isinstance(values, dict) else None
+        given: Any = values.get("hf_dataset")
         if not given:
-            return cast("Any", values)
-        several = given if isinstance(given, list) else [given]
-        paths = [
-            str(one.get("path") or one.get("name")) for one in several if isinstance(one, dict)
-        ]
+            return values
+        several = cast("list[Any]", given) if isinstance(given, list) else [given]
+        sections = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
+        paths = [str(one.get("path") or one.get("name")) for one in sections]
         return {"data": " + ".join(paths), **values, "hf_dataset": several}
 
 

@@ -120,7 +120,7 @@ class EncodedSplit:
         """Return a sha256 of tokens, targets and row borders: equal data, equal fingerprint."""
         digest = hashlib.sha256()
         for array, kind in ((self.offsets, "<i8"), (self.tokens, "<i4"), (self.trained, "|b1")):
-            digest.update(np.ascontiguousarray(array, kind))
+            digest.update(np.ascontiguousarray(array, kind).data)
         return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ are described on the hub: https://huggingface.co/datasets/OpenAssistant/oasst1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROLES = {"prompter": "user", "assistant": "assistant", "system": "system"}
-_UNRANKED = float("inf")
 _HINT = (
     "An OpenAssistant row has a message_id, a parent_id (null for the first), a role and a text."
 )
@@ -61,10 +61,12 @@ class Forest:
             message = f"'parent_id' must be a string or null, not {kind_of(parent)}."
             return Problem(path, line, message, _HINT, can_drop=True)
         self.messages += 1
-        is_ranked = isinstance(rank, int | float) and rank == rank
+        # Tables without a rank may say so with a number that is none.
+        if not isinstance(rank, int | float) or math.isnan(rank):
+            rank = math.inf
         if not row.get("deleted"):
             self._nodes[str(row["message_id"])] = _Node(
-                path, line, role, str(row["text"]), parent, float(rank) if is_ranked else _UNRANKED
+                path, line, role, str(row["text"]), parent, float(rank)
             )
         return None
 

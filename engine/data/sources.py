@@ -52,7 +52,8 @@ def find_files(data: Path) -> dict[str, list[Path]]:
         DataError: there is nothing to train on.
     """
     if not data.exists():
-        raise DataError(f"no such file or folder.{near_name(data)}", data, hint=FOLDER_HINT)
+        kind = "file" if data.suffix in SUFFIXES else "folder"
+        raise DataError(f"no such {kind}.{near_name(data)}", data, hint=FOLDER_HINT)
     if data.is_file():
         if data.suffix not in SUFFIXES:
             raise DataError("this is not a file of rows.", data, hint=_KINDS_HINT)
@@ -200,7 +201,7 @@ def _header(path: Path, separator: str) -> list[str]:
     """The names of a table's columns."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            names = next(csv.reader(file, delimiter=separator), [])
+            names = next(csv.reader(file, delimiter=separator), list[str]())
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"its first line cannot be read: {error}.", path) from error
     if len(set(names)) < len(names) or not all(name.strip() for name in names):

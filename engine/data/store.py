@@ -144,7 +144,7 @@ def _write(path: Path, split: EncodedSplit, key: str) -> None:
     with path.open("wb") as file:
         file.seek(_HEADER_BYTES)
         for array in _arrays(split).values():
-            content = memoryview(np.ascontiguousarray(array)).cast("B")
+            content = np.ascontiguousarray(array).data.cast("B")
             digest.update(content)
             file.write(content)
         header = {
@@ -172,7 +172,7 @@ def _read(content: mmap.mmap, key: str) -> EncodedSplit | None:
     view = memoryview(content)[_HEADER_BYTES:]
     if hashlib.sha256(view).hexdigest() != header["sha256"]:
         return None
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     start = 0
     for name, kind in _KINDS.items():
         arrays[name] = np.frombuffer(view[start : start + sizes[name]], kind)

@@ -47,12 +47,10 @@ def test_validation_and_test_may_be_absent(write_jsonl: Write) -> None:
 def test_missing_folder_offers_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "guanaco").mkdir()
     error = problem(tmp_path / "guanco")
-    assert error.message == (
-        f"{tmp_path / 'guanco'}: no such file or folder. Did you mean 'guanaco'?"
-    )
+    assert error.message == (f"{tmp_path / 'guanco'}: no such folder. Did you mean 'guanaco'?")
     assert error.hint == FOLDER_HINT
     assert problem(tmp_path / "guanco" / "deeper").message.endswith("Did you mean 'guanaco'?")
-    assert problem(tmp_path / "zzz").message == f"{tmp_path / 'zzz'}: no such file or folder."
+    assert problem(tmp_path / "zzz").message == f"{tmp_path / 'zzz'}: no such folder."
 
 
 def test_mistyped_relative_folder_is_not_looked_up_on_the_hub(
@@ -63,17 +61,20 @@ def test_mistyped_relative_folder_is_not_looked_up_on_the_hub(
     (folder / "train.jsonl").write_text('{"text": "a"}\n')
     monkeypatch.chdir(tmp_path)
     assert problem("sets/guanco").message == (
-        "sets/guanco: no such file or folder. Did you mean 'guanaco'?"
+        "sets/guanco: no such folder. Did you mean 'guanaco'?"
     )
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "rows.pdf"
     path.touch()
+    assert problem(tmp_path / "rows.csv").message.startswith(
+        f"{tmp_path / 'rows.csv'}: no such file."
+    )
     error = problem(path)
     assert error.message == f"{path}: this is not a file of rows."
     assert error.hint.startswith("Rows are read from files that end in .jsonl, .json, .parquet,")
-    assert problem(path / "deeper").message == f"{path / 'deeper'}: no such file or folder."
+    assert problem(path / "deeper").message == f"{path / 'deeper'}: no such folder."
 
 
 def test_empty_folder(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def parts(asked: dict[str, Any]) -> Reading:
 def test_hf_dataset_reads_the_parts_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[tuple[str, dict[str, Any]]] = []
 
-    def load_dataset(name: str, **options: Any) -> list[dict[str, str]]:
+    def load_dataset(name: str, /, **options: Any) -> list[dict[str, str]]:
         loaded.append((name, options))
         return [{"q": "Hi", "a": options["split"]}]
 
