@@ -153,7 +153,7 @@ def _check_data(config: RunConfig) -> None:
 
 def _may_download(config: RunConfig, *, is_sure: bool) -> bool:
     """See to what comes from the hub: that it can be reached, and that gigabytes are welcome."""
-    if is_local(config.model) and is_local(config.data):
+    if is_local(config.model) and is_local(config.data) and not config.hf_dataset:
         return True
     has_network = is_reachable()
     is_here = is_local(config.model) or is_cached(config.model)

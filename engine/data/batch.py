@@ -42,13 +42,16 @@ class BatchTokenizer:
         """
         if self._backend is None:
             return None
+        # Called before the backend is: the tokenizer takes back a length that its file cuts to.
+        expected = None if self._is_checked else first()
         encoded = self._backend.encode_batch_fast(
             list(texts), add_special_tokens=self._special_tokens
         )
         ids = [one.ids for one in encoded]
         if not self._is_checked:
             self._is_checked = True
-            if ids[0] != first():
+            cuts_or_pads = self._backend.truncation or self._backend.padding
+            if ids[0] != expected or cuts_or_pads:
                 self._backend = None
                 return None
         return ids

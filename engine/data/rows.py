@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from engine.data.formats import Features, Format, Problem, Row
 from engine.data.hub import load_parts, load_splits
 from engine.data.scan import Scan
-from engine.data.sources import FOLDER_HINT, SPLITS, find_files, near_name, read_values
+from engine.data.sources import FOLDER_HINT, SUFFIXES, find_files, near_name, read_values
 from engine.data.split import hold_out
 from engine.errors import DataError, did_you_mean
 
@@ -250,6 +250,6 @@ def _is_hub_name(data: str) -> bool:
     holders = [
         entry.name
         for entry in path.parent.iterdir()
-        if any((entry / f"{SPLITS['train'][0]}{suffix}").exists() for suffix in (".jsonl", ".json"))
+        if any((entry / f"train{suffix}").exists() for suffix in SUFFIXES)
     ]
     return not did_you_mean(path.name, holders)

@@ -246,6 +246,20 @@ def test_a_tokenizer_with_code_of_its_own_is_asked_row_by_row(tokenizer: Any) ->
     assert tokenizer.decode(split.tokens) == "PARIS.<|endoftext|>MADRID.<|endoftext|>"
 
 
+def test_a_length_that_the_tokenizers_file_cuts_to_is_not_obeyed(
+    byte_pairs: Any, tokenizer_with: Callable[[str | None], Any]
+) -> None:
+    whole = encode([text("Paris. " * 9)], tokenizer_with(None), False, 2048)
+    byte_pairs.enable_truncation(4)
+    try:
+        cutting = tokenizer_with(None)
+    finally:
+        byte_pairs.no_truncation()
+    assert cutting.backend_tokenizer.truncation
+    split = encode([text("Hi"), text("Paris. " * 9)], cutting, False, 2048)
+    assert split.tokens[split.offsets[1] :].tolist() == whole.tokens.tolist()
+
+
 def test_says_how_far_it_is(tokenizer: Any) -> None:
     rows = [text("Paris.", line) for line in range(1, 1101)]
     assert list(encoding(rows, tokenizer, False, 2048)) == [512, 1024, 1100]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +77,40 @@ def test_a_folder_of_splits(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "README.md").touch()
     data = read_data(tmp_path, Features(), 1)
     assert [len(data.train), len(data.valid), len(data.test)] == [5, 2, 1]
+
+
+def test_conversations_in_a_table_lose_the_keys_that_are_null(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    user = {"role": "user", "content": "Hi", "tool_calls": None}
+    path = tmp_path / "train.parquet"
+    datasets.Dataset.from_list([{"messages": [user, call], "tools": None}]).to_parquet(path)
+    (row,) = read_data(path, Features(), 1).train
+    assert row.messages == ({"role": "user", "content": "Hi"}, call)
+    assert row.tools is None
+
+
+def test_reading_a_table_needs_no_network_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import socket\n"
+        "def refuse(*_, **__): raise AssertionError('asked the network')\n"
+        "socket.getaddrinfo = socket.socket.connect = refuse\n"
+        "from engine.data.rows import Features, read_data\n"
+        f"print(len(read_data({str(write(tmp_path / 'rows.csv'))!r}, Features(), 1).train))\n"
+    )
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=outside | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("5\n", 0), done.stderr
+    left = [path for path in home.rglob("*") if path.is_file()]
+    assert all(".cache/huggingface" in path.as_posix() for path in left)
+    assert sum(path.stat().st_size for path in left) == 0
 
 
 def test_parts_in_a_copy_from_the_hub(tmp_path: Path) -> None:
