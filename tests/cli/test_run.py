@@ -93,7 +93,7 @@ def test_files_are_those_of_the_design(trained: Outcome, folder: Path) -> None:
         "adapters.safetensors",
     }
     assert (at / "config.yaml").is_file()
-    assert not (folder / "home").exists()
+    assert [path.name for path in (folder / "home").iterdir()] == ["cache"]
     assert of_kind(trained, "checkpoint")[0]["path"] == str(
         at / "adapters" / "0000004_adapters.safetensors"
     )

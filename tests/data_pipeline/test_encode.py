@@ -237,6 +237,25 @@ def test_many_at_once_are_the_same_as_one_by_one(
     assert at_once.lines.tolist() == [row.line for row in rows]
 
 
+def test_rows_are_encoded_together(tokenizer: Any) -> None:
+    """One by one only the first of each kind, to see that together comes to the same."""
+    counting: Any = OneByOne(tokenizer)
+    counting.backend_tokenizer = tokenizer.backend_tokenizer
+    alone: list[object] = []
+
+    def apply(messages: Any, *, tokenize: bool, **options: Any) -> Any:
+        alone.extend([messages] if tokenize else [])
+        return tokenizer.apply_chat_template(messages, tokenize=tokenize, **options)
+
+    def encode_text(content: str) -> list[int]:
+        alone.append(content)
+        return tokenizer.encode(content)
+
+    counting.apply_chat_template, counting.encode = apply, encode_text
+    encode(many_rows(40), counting, False, 2048)
+    assert len(alone) == 2
+
+
 def test_a_tokenizer_with_code_of_its_own_is_asked_row_by_row(tokenizer: Any) -> None:
     """The Rust part alone would encode these differently."""
     own: Any = OneByOne(tokenizer)

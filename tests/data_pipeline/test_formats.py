@@ -125,6 +125,10 @@ def test_oasst_trees_give_their_best_ranked_paths(write_jsonl: Write) -> None:
             message("a2", "q1", "assistant", 1.0),
             message("q1", None, "prompter"),
             message("a1", "q1", "assistant", 0.0),
+            message("deeper", "a2", "prompter"),
+            message("and", "deeper", "assistant"),
+            message("yet", "and", "prompter"),
+            message("still", "yet", "assistant"),
             message("p1", "a1", "prompter"),
             message("p2", "a1", "prompter"),
             message("b1", "p2", "assistant"),
@@ -142,10 +146,10 @@ def test_oasst_trees_give_their_best_ranked_paths(write_jsonl: Write) -> None:
         ["u:q1", "a:a1", "u:p2", "a:b1"],
         ["u:q3", "a:kept"],
     ]
-    assert [row.line for row in rows.train] == [2, 9]
-    assert rows.found == "oasst, 13 messages → 2 conversations"
+    assert [row.line for row in rows.train] == [2, 13]
+    assert rows.found == "oasst, 17 messages → 2 conversations"
     assert rows.warnings == (
-        "1 of 13 rows of train was left out: line 8: "
+        "1 of 17 rows of train was left out: line 12: "
         "nobody answered the message that begins the tree. Delete the tree.",
     )
 
