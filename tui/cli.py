@@ -171,7 +171,7 @@ def runs(is_json: bool) -> None:
 def where() -> None:
     """Say where things are."""
     from engine.hub import cache_folder
-    from engine.runs import RunDirectory, home, runs_folder
+    from engine.runs import RunDirectory, home, runs_folder, token_cache
 
     run = RunDirectory(runs_folder() / "RUN")
     _print_columns(
@@ -183,6 +183,7 @@ def where() -> None:
             ("log", str(run.log_file)),
             ("adapters", str(run.adapters)),
             ("presets", str(presets_folder())),
+            ("tokens", str(token_cache())),
             ("hub cache", str(cache_folder())),
         ]
     )

@@ -116,7 +116,7 @@ class Preflight:
             f"{self.ninetieth_tokens:,} at nine in ten, {self.longest_tokens:,} at most",
             *self._bars(),
             f"cut       {self.truncated_rows:,} rows, {self.lost_tokens:,} tokens lost",
-            f"padding   {waste} of the positions, in {len(self.widths)} widths",
+            f"padding   {waste} of the positions, batches up to {max(self.widths):,} tokens wide",
             f"passes    {self.epochs:.2f} epochs in {self.iterations:,} iterations",
             *(f"left out  {d.rows:,}: {d.reason} {d.first}".rstrip() for d in self.dropped),
             *(f"left out  {n:,}: {why}" for n, why in self._lost_rows() if n),

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.data.formats import Problem
 from engine.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterable, Iterator
 
 SUFFIXES = {
     ".jsonl": "json",
@@ -109,7 +111,13 @@ def near_name(path: Path) -> str:
         missing = missing.parent
     if not missing.parent.is_dir():
         return ""
-    return did_you_mean(missing.name, [entry.name for entry in missing.parent.iterdir()])
+    beside = [entry.name for entry in missing.parent.iterdir()]
+    if missing.suffix in SUFFIXES:
+        # What files of rows have in common is no likeness.
+        stems = {Path(name).stem: name for name in beside if Path(name).suffix in SUFFIXES}
+        nearest = did_you_mean(missing.stem, stems)
+        beside = [name for stem, name in stems.items() if f"'{stem}'" in nearest]
+    return did_you_mean(missing.name, beside)
 
 
 def _of_split(files: Iterable[Path], split: str) -> list[Path]:
@@ -187,14 +195,27 @@ def _table(path: Path, kind: str) -> Iterator[object]:
         features = datasets.Features(dict.fromkeys(_header(path, separator), text))
         options = {"sep": separator, "features": features, "na_filter": False}
     try:
-        yield from datasets.load_dataset(
-            kind, data_files=[str(path)], split="train", streaming=True, **options
-        )
+        with _quiet("datasets"):
+            yield from datasets.load_dataset(
+                kind, data_files=[str(path)], split="train", streaming=True, **options
+            )
     except (OSError, ValueError, RuntimeError, KeyError, exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"cannot be read as {path.suffix[1:]}: {reason}", path, hint=_TORN_HINT
         ) from error
+
+
+@contextmanager
+def _quiet(name: str) -> Generator[None]:
+    """Keep a library from logging the error that it also raises."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _header(path: Path, separator: str) -> list[str]:

@@ -80,6 +80,7 @@ def test_where_creates_nothing(call: Callable[..., Outcome], home: Path) -> None
     lines = dict(line.split(maxsplit=1) for line in call("where").out.splitlines())
     assert lines["home"] == str(home)
     assert lines["runs"] == str(home / "runs")
+    assert lines["tokens"] == str(home / "cache" / "tokens")
     assert not home.exists()
 
 

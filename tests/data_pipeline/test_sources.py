@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -167,10 +168,25 @@ def test_json_cut_in_the_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
-def test_table_cut_in_the_middle(tmp_path: Path, suffix: str) -> None:
+def test_table_cut_in_the_middle(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its records end at its own handler.
+    monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
     path = write(tmp_path / f"train.{suffix}", ROWS * 2000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert problem(path).startswith(f"{path}: cannot be read as {suffix}: ")
+    # The library would say so on the screen as well.
+    assert not caplog.records
+
+
+def test_a_mistyped_file_offers_the_nearest_name(tmp_path: Path) -> None:
+    for name in ("b.csv", "guanaco.csv", "guanco.txt"):
+        (tmp_path / name).touch()
+    assert problem(tmp_path / "guanco.jsonl") == (
+        f"{tmp_path / 'guanco.jsonl'}: no such file. Did you mean 'guanaco.csv'?"
+    )
+    assert problem(tmp_path / "missing.csv") == f"{tmp_path / 'missing.csv'}: no such file."
 
 
 def test_csv_cut_inside_a_quoted_text(tmp_path: Path) -> None:
