@@ -7,6 +7,7 @@ else is read by ``datasets``, as a stream: nothing is copied, and no network is 
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import logging
 from contextlib import contextmanager
@@ -197,7 +198,7 @@ def _table(path: Path, kind: str) -> Iterator[object]:
     try:
         with _quiet("datasets"):
             yield from datasets.load_dataset(
-                kind, data_files=[str(path)], split="train", streaming=True, **options
+                kind, data_files=[glob.escape(str(path))], split="train", streaming=True, **options
             )
     except (OSError, ValueError, RuntimeError, KeyError, exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -90,6 +90,12 @@ def test_conversations_in_a_table_lose_the_keys_that_are_null(tmp_path: Path) ->
     assert row.tools is None
 
 
+@pytest.mark.parametrize("name", ["[x].parquet", "what?.csv", "a*b.arrow", "100 % #é.parquet"])
+def test_names_that_could_be_patterns(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "x.parquet", ROWS[:1])
+    assert answers(write(tmp_path / "a [b]" / name)) == ANSWERS
+
+
 def test_reading_a_table_needs_no_network_and_leaves_nothing_behind(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
