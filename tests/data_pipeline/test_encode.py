@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.tuner.datasets import ChatDataset, CompletionsDataset, TextDataset
+from tokenizers import Tokenizer
 
 from engine.data.encode import EncodeStatistics, encode, encoding
 from engine.data.formats import Row
@@ -275,8 +276,11 @@ def test_a_length_that_the_tokenizers_file_cuts_to_is_not_obeyed(
     finally:
         byte_pairs.no_truncation()
     assert cutting.backend_tokenizer.truncation
-    split = encode([text("Hi"), text("Paris. " * 9)], cutting, False, 2048)
-    assert split.tokens[split.offsets[1] :].tolist() == whole.tokens.tolist()
+    only_its_backend: Any = OneByOne(tokenizer_with(None))
+    only_its_backend.backend_tokenizer = Tokenizer.from_str(cutting.backend_tokenizer.to_str())
+    for tokenizer in (cutting, only_its_backend):
+        split = encode([text("Hi"), text("Paris. " * 9)], tokenizer, False, 2048)
+        assert split.tokens[split.offsets[1] :].tolist() == whole.tokens.tolist()
 
 
 def test_says_how_far_it_is(tokenizer: Any) -> None:

@@ -209,6 +209,12 @@ def test_turns_that_cannot_be_used_are_left_out_and_counted(
     assert warning.startswith(f"1 of 3 rows of train was left out: line 2: {why}")
 
 
+def test_an_assistant_may_call_a_tool_and_then_speak(write_jsonl: Write) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    said = [{"role": "user", "content": "Hi"}, call, {"role": "assistant", "content": "Yes?"}]
+    assert len(read(write_jsonl("train.jsonl", [{"messages": said}])).train[0].messages) == 3
+
+
 def test_empty_system_turns_are_passed_over(write_jsonl: Write) -> None:
     spoken = [{"from": "system", "value": " "}, *SAID]
     assert turns(read(write_jsonl("train.jsonl", [{"conversations": spoken}]))) == [
