@@ -159,6 +159,12 @@ class RunConfig(Section):
     """chunked bounds the score matrix; auto is fused where the device has a fused backward pass."""
     max_grad_norm: float | None = Field(default=None, gt=0)
     """Clip the gradient's norm to this; None means no clipping, as in mlx-lm."""
+    keep_last: int = Field(default=5, ge=1)
+    """Newest checkpoints that are kept; the best one is kept besides."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints at multiples of this many iterations are kept for good."""
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Evaluations without a lower validation loss after which the run ends; None means never."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """Type of the frozen weights; auto keeps the model's own, and is float32 on a CPU."""
     sample_prompts: list[str] = Field(default_factory=list[str])

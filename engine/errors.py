@@ -6,7 +6,9 @@
     - DataError             rows: a file and, where there is one, a line or row
     - ModelError            the model's folder or name
   + RunError                the run could not go on (exit code 1)
-    - CheckpointError       a checkpoint could not be written or is damaged
+    - CheckpointError       a checkpoint could not be written
+      . DiskFullError       because there is too little space
+    - DamagedError          a checkpoint on disk is not what was written
     - RunBusyError          another process is training this run
 """
 
@@ -68,7 +70,23 @@ class RunError(LoraTuiError):
 
 
 class CheckpointError(RunError):
-    """A checkpoint could not be written, or what is on disk is damaged."""
+    """A checkpoint could not be written."""
+
+
+class DiskFullError(CheckpointError):
+    """There is too little space for what has to be written."""
+
+    def __init__(self, folder: Path, needed_bytes: int, free_bytes: int) -> None:
+        needed, free = (f"{size / 1e6:,.0f} MB" for size in (needed_bytes, free_bytes))
+        super().__init__(
+            f"The disk is full: saving needs {needed}, {free} are free in {folder}.",
+            f"Free {needed} there. What was saved before is intact.",
+        )
+        self.needed_bytes = needed_bytes
+
+
+class DamagedError(RunError):
+    """A checkpoint on disk is not what was written."""
 
 
 class RunBusyError(RunError):

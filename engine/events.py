@@ -111,7 +111,9 @@ class Started(Event):
     """Bytes that the run may use."""
     plan: MemoryPlan
     iteration: int = 0
-    """The last iteration already done: 0 for a fresh run."""
+    """The last iteration already done: 0 for a fresh run. Later ones in the journal are undone."""
+    parent: str = ""
+    """The run and iteration that this one was forked from, as ``RUN@4500``."""
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     versions: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -170,6 +172,10 @@ class CheckpointSaved(Event):
     bytes: int = 0
     val_loss: float | None = None
     """The newest validation loss when it was saved; None before the first evaluation."""
+    best: bool = False
+    """Whether it has the lowest validation loss of the run so far."""
+    removed: tuple[int, ...] = ()
+    """Iterations whose checkpoints gave way to this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

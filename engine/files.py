@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ def appearing(path: Path) -> Generator[Path, None, None]:
     Raises:
         OSError: when the file cannot be made durable or renamed.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = temporary_name(path)
     # A killed process of the same number may have left one that is a link to a file in use.
     temporary.unlink(missing_ok=True)
     try:
@@ -34,6 +35,38 @@ def appearing(path: Path) -> Generator[Path, None, None]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing_folder(path: Path) -> Generator[Path, None, None]:
+    """Give a temporary folder to fill; it takes the real name, durably, when the block ends well.
+
+    The files in it are the caller's to make durable.
+
+    Raises:
+        OSError: when the folder cannot be made durable or renamed.
+    """
+    temporary = temporary_name(path)
+    old = temporary.with_name(f"{temporary.name}-old")
+    for left in (temporary, old):
+        shutil.rmtree(left, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        sync(temporary)
+        # A folder with files in it cannot be replaced at once.
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        sync(path.parent)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the name beside a path that this process writes under until the real one is taken."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,7 +88,11 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         if sys.platform == "darwin":
-            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            try:
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            except OSError:
+                # Network shares and foreign file systems know only the common call.
+                os.fsync(handle)
         else:
             os.fsync(handle)
     finally:

@@ -13,37 +13,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FREQUENT = (b'{"event": "step"', b'{"event": "host"')
+_STEP, _BEGINNING = b'{"event": "step"', b'{"event": "started"'
+_FREQUENT = (_STEP, b'{"event": "host"')
 """How the lines begin that there are thousands of."""
+_BLOCK_BYTES = 65_536
 
 
 class Journal:
-    """Appends events to a file, each line in one write."""
+    """Appends events to a file, each line in one write. Only the run's own process opens it."""
 
     def __init__(self, path: Path) -> None:
+        """Open it, without what a killed process left of its last line.
+
+        Raises:
+            OSError: when it cannot be read or written.
+        """
         self._file: BinaryIO = path.open("a+b", buffering=0)
-        # What a killed process left of its last line must not swallow the next one.
-        self._is_torn = self._file.tell() > 0 and not self._ends_whole()
+        self._end = _whole_bytes(self._file)
+        if self._end < self._file.seek(0, os.SEEK_END):
+            self._file.truncate(self._end)
 
     def append(self, event: ev.Event) -> None:
         """Write one event.
 
         Raises:
-            OSError: when it cannot be written.
+            OSError: when it cannot be written; nothing of it stays then.
         """
-        line = b"\n" * self._is_torn + ev.to_json(event).encode() + b"\n"
+        line = ev.to_json(event).encode() + b"\n"
         # A disk that fills up takes a part of a line without complaint.
-        self._is_torn = self._file.write(line) < len(line)
-        if self._is_torn:
+        if (written := self._file.write(line)) < len(line):
+            self._file.truncate(self._end)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        self._end += written
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _ends_whole(self) -> bool:
-        self._file.seek(-1, os.SEEK_END)
-        return self._file.read(1) == b"\n"
+
+def _whole_bytes(file: BinaryIO) -> int:
+    """Return where the last whole line of a file ends."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - _BLOCK_BYTES)
+        file.seek(begin)
+        at = file.read(end - begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
 
 
 class JournalReader:
@@ -99,6 +117,9 @@ def read_outline(path: Path) -> list[ev.Event]:
                 break
             if kind is None:
                 told.append(line)
+                if line.startswith(_BEGINNING):
+                    # The steps before it may be undone.
+                    newest.pop(_STEP, None)
             else:
                 newest[kind] = line
     events = [_parse(line) for line in (*told, *newest.values())]

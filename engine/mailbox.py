@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from engine.events import CheckpointReason
 
 Request = Literal["checkpoint", "evaluate", "sample"]
+Holder = Literal["person", "disk"]
+"""Who holds a run still; it goes on when nobody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +30,19 @@ class Mailbox:
     def __init__(self, micro_batch: int = 1) -> None:
         self._changed = threading.Condition()
         self._requests: list[Request] = []
-        self._pause: str | None = None
+        self._pauses: dict[Holder, str] = {}
         self._stop: Stop | None = None
         self._micro_batch = micro_batch
 
-    def pause(self, reason: str = "asked") -> None:
+    def pause(self, reason: str = "asked", by: Holder = "person") -> None:
         """Ask to stand still after the step in flight."""
         with self._changed:
-            self._pause = reason
+            self._pauses[by] = reason
 
-    def resume(self) -> None:
-        """Ask to go on."""
+    def resume(self, by: Holder = "person") -> None:
+        """Ask to go on, as far as this holder is concerned."""
         with self._changed:
-            self._pause = None
+            self._pauses.pop(by, None)
             self._changed.notify_all()
 
     def request(self, what: Request) -> None:
@@ -64,7 +66,7 @@ class Mailbox:
     def pause_reason(self) -> str | None:
         """Return why to stand still, or None to go on."""
         with self._changed:
-            return self._pause
+            return next(iter(self._pauses.values()), None)
 
     def stop_wish(self) -> Stop | None:
         """Return the wish to end, if there is one."""
@@ -85,9 +87,14 @@ class Mailbox:
             taken, self._requests = self._requests, []
             return taken
 
+    def wait_for_stop(self, timeout_seconds: float) -> None:
+        """Sleep until the run is to end, or the time is up."""
+        with self._changed:
+            self._changed.wait_for(self.should_stop, timeout_seconds)
+
     def wait(self) -> None:
         """Sleep until something is asked or training may go on."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._requests or self._stop is not None or self._pause is None
+                lambda: self._requests or self._stop is not None or not self._pauses
             )

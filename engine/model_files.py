@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
 
 _FOLDER_HINT = "Give a folder with config.json and model*.safetensors, or a name on the hub."
+_SAMPLES, _SAMPLE_BYTES = 64, 16_384
+"""How much of a weights file is looked at to know it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,28 @@ class ModelFiles:
     def max_positions(self) -> int | None:
         """Positions that the model was made for, where its config says so."""
         return self._number("max_position_embeddings") or self._number("n_positions")
+
+    def fingerprint(self) -> str:
+        """Return a checksum that other weights do not have.
+
+        Over the config, and of each weights file its size, its header and samples spread over it:
+        hashing gigabytes would take as long as loading them.
+
+        Raises:
+            ModelError: when a file cannot be read.
+        """
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        try:
+            for path in sorted(self.path.glob("*.safetensors")):
+                size = path.stat().st_size
+                digest.update(f"{path.name} {size}".encode())
+                with path.open("rb") as file:
+                    for sample in range(_SAMPLES):
+                        file.seek(size * sample // _SAMPLES)
+                        digest.update(file.read(_SAMPLE_BYTES))
+        except OSError as error:
+            raise ModelError(f"the model in {self.path} cannot be read: {error}") from error
+        return digest.hexdigest()
 
     def _number(self, key: str) -> int | None:
         for config in (self.config, self.config.get("text_config") or {}):

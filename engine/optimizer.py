@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx import utils
 
 from engine.errors import ConfigError
 from engine.parts import slots_of
@@ -66,9 +67,35 @@ class Updater:
         return int(number(self._optimizer.step))
 
     @property
+    def state(self) -> dict[str, mx.array]:
+        """Everything that the next update depends on besides the parameters, by path."""
+        return flatten(self._optimizer.state)
+
+    @state.setter
+    def state(self, arrays: dict[str, mx.array]) -> None:
+        def found(path: str, _: mx.array) -> mx.array:
+            return arrays[path]
+
+        self._optimizer.state = utils.tree_map_with_path(found, self._optimizer.state)
+
+    def put(self, parameters: dict[str, mx.array]) -> None:
+        """Replace the model's trained arrays, all of them, by path."""
+        for name, slot in self._slots.items():
+            slot.put(parameters[name])
+
+    @property
     def state_bytes(self) -> int:
         """What the optimiser's moments take."""
-        return sum(array.nbytes for array in flatten(self._optimizer.state).values())
+        return sum(array.nbytes for array in self.state.values())
+
+    def is_finite(self, gradients: dict[str, mx.array]) -> bool:
+        """Whether a batch's gradients are numbers; ``apply`` looks at what was added up only."""
+        squares = [
+            self._squares([gradients[name] for name in names])
+            for names in self._groups
+            if names[0] in gradients
+        ]
+        return not squares or number(mx.sum(mx.stack(squares))) < float("inf")
 
     def apply(self, gradients: dict[str, mx.array], tokens: int) -> float:
         """Update the model with the mean gradient, unless it is not finite.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.data.rows import Row
     from engine.model_files import ModelFiles
+    from engine.runs import RunDirectory
     from engine.step import Stepper
 
 SPENDABLE = 0.9
@@ -56,6 +57,8 @@ class Prepared:
     memory: ev.MemoryPlan
     micro_batch: int
     budget_bytes: int
+    fingerprints: dict[str, str]
+    """What the run is made of: of each thing, something that changes when it does."""
 
     @property
     def updates(self) -> int:
@@ -113,19 +116,35 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             memory=ev.MemoryPlan(),
             micro_batch=1,
             budget_bytes=config.memory_budget_bytes or default_budget(),
+            fingerprints={
+                "model": files.fingerprint(),
+                "data": train.fingerprint(),
+                "validation data": valid.fingerprint() if valid else "",
+            },
         ),
         files,
         settings,
     )
 
 
-def started(prepared: Prepared, name: str, run_dir: Path) -> ev.Started:
-    """Say what the run will do."""
+def started(
+    prepared: Prepared, directory: RunDirectory, iteration: int = 0, parent: str = ""
+) -> ev.Started:
+    """Say what the run will do.
+
+    Args:
+        prepared: the run.
+        directory: its place.
+        iteration: the last one already done.
+        parent: the run and iteration that this one was forked from.
+    """
     config, plan = prepared.config, prepared.plan
     return ev.Started(
         time=time.time(),
-        name=name,
-        run_dir=str(run_dir),
+        name=directory.name,
+        run_dir=str(directory.path),
+        iteration=iteration,
+        parent=parent,
         model=config.model,
         data=config.data,
         iterations=config.iters,
@@ -146,7 +165,7 @@ def started(prepared: Prepared, name: str, run_dir: Path) -> ev.Started:
         budget=prepared.budget_bytes,
         plan=prepared.memory,
         config=config.model_dump(mode="json"),
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -298,7 +317,8 @@ def _unused(config: RunConfig) -> list[str]:
     return found
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
     names = ("lora-tui", "mlx", "mlx-lm", "transformers", "numpy")
     return {
         "python": platform.python_version(),

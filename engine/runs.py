@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import events as ev
+from engine.checkpoint import iterations
 from engine.errors import ConfigError, did_you_mean
 from engine.journal import read_outline
+from engine.lock import is_held
 from engine.view import RunView, Status
-
-QUIET_SECONDS = 10.0
-"""A run whose journal has not grown for so long has no process any more."""
 
 
 def home() -> Path:
@@ -68,6 +67,11 @@ class RunDirectory:
         return self.path / "log.txt"
 
     @property
+    def lock_file(self) -> Path:
+        """Locked while a process trains the run."""
+        return self.path / "run.lock"
+
+    @property
     def adapters(self) -> Path:
         """What mlx-lm calls ``--adapter-path``."""
         return self.path / "adapters"
@@ -84,6 +88,15 @@ class RunSummary:
     val_loss: float | None
     time: float
     """When it last said something."""
+    saved_iteration: int | None = None
+    """The newest checkpoint to go on from; None when there is none."""
+    lost_seconds: float = 0.0
+    """Training time since that checkpoint, which a resume repeats; 0 unless it was interrupted."""
+
+    @property
+    def lost_iterations(self) -> int:
+        """Iterations since the newest checkpoint, which a resume repeats."""
+        return max(0, self.iteration - (self.saved_iteration or 0))
 
 
 def new_run_path(name: str, now: float | None = None) -> Path:
@@ -152,19 +165,22 @@ def find_run(name: str | None) -> RunDirectory:
 
 
 def summarise(run: RunDirectory) -> RunSummary:
-    """Say how a run stands, from its journal."""
+    """Say how a run stands, from its journal, its lock and its checkpoints."""
     events = read_outline(run.journal_file)
     view = RunView()
     view.apply_all(events)
-    newest = max((event.time for event in events), default=0.0)
-    # A living run writes how the machine is every second, also while it is paused.
-    is_quiet = time.time() - newest > QUIET_SECONDS
+    saved = iterations(run.adapters)
+    is_interrupted = not view.is_over and not is_held(run.lock_file)
+    lost = view.iteration - (saved[-1] if saved else 0)
+    pace = view.iterations_per_second
     best = view.best or (view.evaluations[-1] if view.evaluations else None)
     return RunSummary(
         directory=run,
-        status="interrupted" if is_quiet and not view.is_over else view.status,
+        status="interrupted" if is_interrupted else view.status,
         iteration=view.iteration,
         iterations=view.started.iterations if isinstance(view.started, ev.Started) else 0,
         val_loss=best.val_loss if best else None,
-        time=newest,
+        time=max((event.time for event in events), default=0.0),
+        saved_iteration=saved[-1] if saved else None,
+        lost_seconds=lost / pace if is_interrupted and pace and lost > 0 else 0.0,
     )

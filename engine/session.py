@@ -11,14 +11,17 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from engine import events as ev
 from engine.awake import keep_awake
-from engine.errors import InputError, LoraTuiError, RunError
+from engine.checkpoint import FULL_DISK, RESERVE_BYTES
+from engine.errors import DiskFullError, InputError, LoraTuiError, RunError
 from engine.host import open_host
 from engine.journal import Journal
+from engine.lock import RunLock
 from engine.mailbox import Mailbox, Stop
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.events import CheckpointReason
     from engine.host import HostSampler
+    from engine.resume import Resume
     from engine.runs import RunDirectory
 
 HOST_SECONDS = 1.0
@@ -36,15 +40,35 @@ FAILED, BAD_INPUT = 1, 2
 class Session:
     """One run in this process, from loading to its end."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: RunDirectory,
+        resume: Resume | None = None,
+        past: Sequence[ev.Event] = (),
+    ) -> None:
+        """Make a run that is not started yet.
+
+        Args:
+            config: the settings.
+            directory: where its files go.
+            resume: the checkpoint to go on from; None begins anew.
+            past: what the journal has already, for who wants to see the whole run.
+        """
         self.config = config
         self.directory = directory
         self.error: LoraTuiError | None = None
         """What ended the run, when it failed."""
-        self._events: list[ev.Event] = []
+        self._resume = resume
+        self._events: list[ev.Event] = list(past)
+        self._past = len(self._events)
+        self._is_ended = False
         self._grown = threading.Condition()
         self._journal: Journal | None = None
-        self._journaled = 0
+        self._journaled = self._past
+        self._journal_waits = False
+        """Whether a full disk keeps events from being written."""
+        self._lock = RunLock(directory.lock_file)
         self._mailbox = Mailbox()
         self._over = threading.Event()
         self._footprint: int | None = None
@@ -60,8 +84,13 @@ class Session:
     @property
     def exit_code(self) -> int:
         """What the process should return: 0 until the run ended badly."""
-        last = self._events[-1] if self._events else None
+        last = self._events[-1] if self._is_ended else None
         return last.exit_code if isinstance(last, ev.Ended) else 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run is on disk, and goes on from there."""
+        return self._journal is not None
 
     def start(self) -> None:
         """Begin loading and training."""
@@ -139,17 +168,27 @@ class Session:
         preload_openblas()
         from engine.train import train
 
-        for event in train(self.config, self.directory, self._mailbox, lambda: self._footprint):
-            self._record(event)
-            if self._journal is None and (stop := self._mailbox.stop_wish()):
-                self._record(_stopped_while_loading(stop))
-                return
+        with ThreadPoolExecutor(1, "writer") as writer:
+            for event in train(
+                self.config,
+                self.directory,
+                self._mailbox,
+                lambda: self._footprint,
+                resume=self._resume,
+                claim=self._lock.acquire,
+                aside=writer.submit,
+            ):
+                self._record(event)
+                if self._journal is None and (stop := self._mailbox.stop_wish()):
+                    self._record(_stopped_while_loading(stop))
+                    return
 
     def _fail(self, error: LoraTuiError, exit_code: int) -> None:
         # Where it was raised hangs on everything that the run held.
         error.__traceback__ = error.__cause__ = error.__context__ = None
         self.error = error
-        done = max((e.iteration for e in self._events if isinstance(e, ev.Step)), default=0)
+        new = self._events[self._past :]
+        done = next((e.iteration for e in reversed(new) if isinstance(e, ev.Step)), 0)
         # A disk that failed the run takes no last words either; who watches has them.
         with suppress(RunError):
             self._record(
@@ -169,7 +208,10 @@ class Session:
             self._grown.notify_all()
         self._watcher.join(2 * HOST_SECONDS)
         if self._journal:
+            with suppress(OSError):
+                self._flush()
             self._journal.close()
+        self._lock.release()
         # The model hangs in cycles, and an idle screen may not collect them for hours.
         gc.collect()
         if mx := sys.modules.get("mlx.core"):
@@ -185,25 +227,42 @@ class Session:
         """
         with self._grown:
             # The watcher may have looked at the machine while the run ended.
-            if self._events and isinstance(self._events[-1], ev.Ended):
+            if self._is_ended:
                 return
+            self._is_ended = isinstance(event, ev.Ended)
             self._events.append(event)
             self._grown.notify_all()
             if self._journal is not None or isinstance(event, ev.Started):
                 self._write_down()
 
     def _write_down(self) -> None:
-        path = self.directory.journal_file
         try:
-            self._journal = self._journal or Journal(path)
-            while self._journaled < len(self._events):
-                self._journal.append(self._events[self._journaled])
-                self._journaled += 1
+            self._flush()
         except OSError as error:
-            raise RunError(
-                f"The journal {path} cannot be written: {error}",
-                "Free space there, or make it writable. The checkpoints saved before are intact.",
-            ) from error
+            path = self.directory.journal_file
+            if error.errno not in FULL_DISK:
+                raise RunError(
+                    f"The journal {path} cannot be written: {error}",
+                    "Make it writable. The checkpoints saved before are intact.",
+                ) from error
+            if not self._journal_waits:
+                self._journal_waits = True
+                self._wait_for_space(DiskFullError(path.parent, RESERVE_BYTES, 0))
+
+    def _flush(self) -> None:
+        self._journal = self._journal or Journal(self.directory.journal_file)
+        while self._journaled < len(self._events):
+            self._journal.append(self._events[self._journaled])
+            self._journaled += 1
+        if self._journal_waits:
+            self._journal_waits = False
+            self._mailbox.resume("disk")
+
+    def _wait_for_space(self, error: DiskFullError) -> None:
+        """Stand still; events wait in memory, and the watcher tries again every second."""
+        self._mailbox.pause(error.message, "disk")
+        why = f"{error.message} Training goes on by itself once there is space."
+        self._events.append(ev.Guard(time=time.time(), action="pause", why=why))
 
     def _watch(self) -> None:
         """The watcher thread: samples the machine once a second while the run lasts."""

@@ -4,54 +4,52 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
 
 from engine import events as ev
-from engine.checkpoint import publish, save_adapters, write_adapter_config
+from engine.checkpoint import adopt, clean, write_adapter_config
 from engine.config import dump
 from engine.errors import RunError
 from engine.eta import EtaEstimator
 from engine.files import write_text
 from engine.mailbox import Stop
-from engine.prepare import Prepared, eager_on_cpu, memory_limits, positions_of, prepare, started
-from engine.sample import answer
-from engine.step import MicroBatch, StepInterrupted, run_step
-from engine.trees import number, trainable
+from engine.measure import evaluate, memory_of, sample
+from engine.prepare import (
+    Prepared,
+    eager_on_cpu,
+    memory_limits,
+    positions_of,
+    prepare,
+    started,
+    versions,
+)
+from engine.resume import (
+    Point,
+    Resume,
+    changed_versions,
+    check_config,
+    check_fingerprints,
+    find_point,
+)
+from engine.saving import Saver, at_once, save, settle
+from engine.snapshot import restore
+from engine.state import Position, State
+from engine.step import StepInterrupted, run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+    from concurrent.futures import Future
 
     from engine.config import RunConfig
     from engine.mailbox import Mailbox
     from engine.runs import RunDirectory
+    from engine.saving import Written
 
 MOST_SKIPPED_IN_A_ROW = 5
 """Batches without finite numbers after which a run stops."""
-
-
-@dataclass
-class State:
-    """What changes from step to step."""
-
-    prepared: Prepared
-    directory: RunDirectory
-    mailbox: Mailbox
-    eta: EtaEstimator
-    footprint: Callable[[], int | None]
-    iteration: int = 0
-    trained_tokens: int = 0
-    gradients: dict[str, mx.array] = field(default_factory=dict[str, mx.array])
-    gradient_tokens: int = 0
-    """Trained tokens that ``gradients`` is summed over."""
-    best: float = math.inf
-    val_loss: float | None = None
-    saved_iteration: int = -1
-    skipped_in_a_row: int = 0
 
 
 def train(
@@ -59,6 +57,10 @@ def train(
     directory: RunDirectory,
     mailbox: Mailbox,
     footprint: Callable[[], int | None] = lambda: None,
+    *,
+    resume: Resume | None = None,
+    claim: Callable[[], None] = lambda: None,
+    aside: Callable[[Callable[[], Written]], Future[Written]] = at_once,
 ) -> Iterator[ev.Event]:
     """Train adapters; every fact of the run is yielded as an event, ``Ended`` last.
 
@@ -69,51 +71,131 @@ def train(
         directory: where the run's files go.
         mailbox: what others ask for.
         footprint: what the operating system charges this process with, in bytes.
+        resume: the checkpoint to go on from; None begins a new run.
+        claim: makes the directory, once it is there, this process's alone.
+        aside: writes files on another thread.
 
     Raises:
         InputError: when settings, data and model do not fit together; nothing was created.
         RunError: when the run cannot go on.
     """
     with eager_on_cpu():
+        point = yield from _open(resume, config, directory, claim)
         prepared = yield from prepare(config)
-        _create(directory, config)
-        yield started(prepared, directory.name, directory.path)
+        saver = Saver(directory.adapters, config, aside)
+        state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint)
         mailbox.set_micro_batch(prepared.micro_batch)
-        state = State(prepared, directory, mailbox, _eta(prepared), footprint)
+        if point is not None:
+            yield from _restore(state, point)
+        _create(state, claim, point)
+        parent = resume.parent if resume else ""
+        yield started(prepared, directory, state.iteration, parent)
         with memory_limits(prepared.budget_bytes):
             yield from _iterate(state)
+
+
+def _open(
+    resume: Resume | None, config: RunConfig, directory: RunDirectory, claim: Callable[[], None]
+) -> Generator[ev.Event, None, Point | None]:
+    """Find the checkpoint to go on from, and check that it is whole and of this run."""
+    if resume is None:
+        return None
+    if not resume.parent:
+        claim()
+        for folder in (directory.path, directory.adapters):
+            clean(folder)
+    yield ev.Progress(time=time.time(), stage="check", message="checking the checkpoint")
+    point = find_point(resume)
+    if point is None:
+        message = "The run had no checkpoint yet, so it begins anew."
+        yield ev.Warned(time=time.time(), message=message)
+        return None
+    for message in (*point.damaged, *check_config(point.facts, config)):
+        yield ev.Warned(time=time.time(), message=message)
+    return point
+
+
+def _restore(state: State, point: Point) -> Iterator[ev.Event]:
+    """Make the run what it was when the checkpoint was taken."""
+    prepared, facts = state.prepared, point.facts
+    messages = check_fingerprints(facts, prepared.fingerprints)
+    if changed := changed_versions(facts, versions()):
+        messages.append(f"{', '.join(changed)}: numbers may differ in their last digits.")
+    for message in messages:
+        yield ev.Warned(time=time.time(), message=message)
+    _go_to(state, point)
+    # What the guard had shrunk stays so, unless the plan itself is another now.
+    if facts["planned_micro_batch"] == prepared.micro_batch:
+        state.mailbox.set_micro_batch(facts["micro_batch"])
+
+
+def _go_to(state: State, point: Point) -> None:
+    state.gradients = restore(point.folder, point.iteration, state.prepared)
+    state.position = Position.from_facts(point.facts["position"])
+    state.saver.saved_iteration = point.iteration
 
 
 def _iterate(state: State) -> Iterator[ev.Event]:
     """Go through the plan, from the first iteration to the last or to a stop."""
     config, mailbox = state.prepared.config, state.mailbox
-    yield from _sample(state, is_base=True)
-    yield from _evaluate(state)
-    for iteration in range(state.iteration + 1, config.iters + 1):
+    if state.iteration == 0:
+        yield from sample(state, is_base=True)
+        yield from evaluate(state)
+    elif _is_evaluated_at(state) and state.position.evaluated_iteration != state.iteration:
+        yield from _look(state)
+    while state.iteration < config.iters:
+        yield from settle(state, is_awaited=False)
         yield from _attend(state)
         if mailbox.stop_wish():
             break
         try:
-            step = _step(state, iteration)
+            step, is_good = _step(state, state.iteration + 1)
         except StepInterrupted:
             break
         yield step
-        yield from _watch_numbers(state, step)
-        if iteration % config.steps_per_eval == 0 or iteration == config.iters:
-            yield from _evaluate(state)
-            yield from _sample(state)
-        if iteration % config.save_every == 0 and iteration < config.iters:
-            yield from _save(state, "scheduled")
+        yield from _watch_numbers(state, is_good=is_good)
+        if _is_evaluated_at(state):
+            yield from _look(state)
+        if _is_saved_at(state) and state.iteration < config.iters:
+            yield from save(state, "scheduled")
     yield from _end(state)
 
 
-def _step(state: State, iteration: int) -> ev.Step:
+def _is_evaluated_at(state: State) -> bool:
+    config, iteration = state.prepared.config, state.iteration
+    return iteration % config.steps_per_eval == 0 or iteration == config.iters
+
+
+def _is_saved_at(state: State) -> bool:
+    config, iteration = state.prepared.config, state.iteration
+    return iteration % config.save_every == 0 or iteration == config.iters
+
+
+def _look(state: State) -> Iterator[ev.Event]:
+    """Evaluate, sample, keep what is the best, and end a run that gains no more."""
+    position, patience = state.position, state.prepared.config.early_stopping
+    for event in evaluate(state):
+        yield event
+        if isinstance(event, ev.Evaluated) and event.best and not _is_saved_at(state):
+            yield from save(state, "best")
+    yield from sample(state)
+    if patience and position.evaluations_without_gain >= patience:
+        best = f"{position.best_val_loss:.3f} at {position.best_iteration:,}"
+        words = f"{patience} evaluations without gain, the best is {best}"
+        state.mailbox.stop(Stop(words))
+
+
+def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
     """Train one batch, and update when enough gradients are accumulated.
+
+    Returns:
+        The step, and whether its numbers were finite and changed something.
 
     Raises:
         StepInterrupted: when a stop was asked for; the step is as if it had not begun.
     """
     prepared, config = state.prepared, state.prepared.config
+    position = state.position
     mx.reset_peak_memory()
     began = time.perf_counter()
     batch = prepared.plan.batch(iteration - 1, prepared.train)
@@ -129,17 +211,24 @@ def _step(state: State, iteration: int) -> ev.Step:
         config.seed,
         iteration,
     )
-    _accumulate(state, fresh, batch.trained_tokens)
     norm = None
-    if iteration % config.grad_accumulation_steps == 0 and state.gradient_tokens:
-        norm = prepared.updater.apply(state.gradients, state.gradient_tokens)
-        state.gradients, state.gradient_tokens = {}, 0
+    # A bad batch must not spoil those that it is added to; alone, the update looks at it.
+    is_alone = config.grad_accumulation_steps == 1
+    is_good = math.isfinite(loss_sum) and (is_alone or prepared.updater.is_finite(fresh))
+    if is_good:
+        _accumulate(state, fresh, batch.trained_tokens)
+    if iteration % config.grad_accumulation_steps == 0 and position.gradient_tokens:
+        # A checkpoint on its way holds on to the arrays that are replaced now.
+        state.saver.wait()
+        norm = prepared.updater.apply(state.gradients, position.gradient_tokens)
+        is_good = is_good and math.isfinite(norm)
+        state.gradients, position.gradient_tokens = {}, 0
     seconds = time.perf_counter() - began
-    state.iteration = iteration
-    state.trained_tokens += batch.trained_tokens
+    position.iteration = iteration
+    position.trained_tokens += batch.trained_tokens
     state.eta.add_step(iteration, seconds)
     eta = state.eta.remaining(iteration)
-    return ev.Step(
+    step = ev.Step(
         time=time.time(),
         iteration=iteration,
         loss=loss_sum / batch.trained_tokens if batch.trained_tokens else math.nan,
@@ -148,8 +237,8 @@ def _step(state: State, iteration: int) -> ev.Step:
         seconds=seconds,
         tokens_per_second=batch.trained_tokens / seconds,
         iterations_per_second=1 / seconds,
-        trained_tokens=state.trained_tokens,
-        memory=_memory(state),
+        trained_tokens=position.trained_tokens,
+        memory=memory_of(state),
         eta_seconds=eta.seconds if eta else None,
         eta_low_seconds=eta.low if eta else None,
         eta_high_seconds=eta.high if eta else None,
@@ -159,10 +248,11 @@ def _step(state: State, iteration: int) -> ev.Step:
         micro_batch=state.mailbox.micro_batch(),
         epoch=batch.epoch,
     )
+    return step, is_good
 
 
 def _accumulate(state: State, fresh: dict[str, mx.array], tokens: int) -> None:
-    state.gradient_tokens += tokens
+    state.position.gradient_tokens += tokens
     if not state.gradients:
         state.gradients = fresh
         return
@@ -178,6 +268,7 @@ def _attend(state: State) -> Iterator[ev.Event]:
         yield from _serve(state)
         if (reason := mailbox.pause_reason()) is None:
             return
+        yield from save(state, "pause")
         mx.clear_cache()
         began = time.monotonic()
         yield ev.Paused(time=time.time(), iteration=state.iteration, reason=reason)
@@ -192,123 +283,55 @@ def _attend(state: State) -> Iterator[ev.Event]:
 def _serve(state: State) -> Iterator[ev.Event]:
     for request in state.mailbox.take():
         if request == "checkpoint":
-            yield from _save(state, "requested")
+            yield from save(state, "requested")
         elif request == "evaluate":
-            yield from _evaluate(state)
+            yield from evaluate(state)
         else:
-            yield from _sample(state)
+            yield from sample(state)
 
 
-def _evaluate(state: State) -> Iterator[ev.Event]:
-    """Measure the loss on the validation rows; a stop leaves it unfinished and unsaid."""
-    evaluation = state.prepared.evaluation
-    if evaluation is None or state.mailbox.stop_wish():
-        return
-    yield ev.Progress(
-        time=time.time(), stage="evaluate", message="evaluating", total=len(evaluation)
-    )
-    model = state.prepared.adapted.model
-    model.eval()
-    began = time.perf_counter()
-    loss_sum, tokens = 0.0, 0
-    try:
-        for batch in evaluation:
-            micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
-            loss_sum += number(state.prepared.stepper.loss(micro, state.mailbox))
-            tokens += batch.trained_tokens
-    except StepInterrupted:
-        return
-    finally:
-        model.train()
-    seconds = time.perf_counter() - began
-    state.eta.add_evaluation(seconds)
-    val_loss = loss_sum / max(tokens, 1)
-    is_best = val_loss < state.best
-    state.val_loss, state.best = val_loss, min(state.best, val_loss)
-    yield ev.Evaluated(
-        time=time.time(),
-        iteration=state.iteration,
-        val_loss=val_loss,
-        best=is_best,
-        seconds=seconds,
-        tokens=tokens,
-        memory=_memory(state),
-    )
+def _watch_numbers(state: State, *, is_good: bool) -> Iterator[ev.Event]:
+    """Say when a batch gave no finite numbers; it was left out already.
 
-
-def _sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
-    """Answer the fixed prompts."""
-    config, adapted = state.prepared.config, state.prepared.adapted
-    # Adapters that were loaded are no base model.
-    if is_base and config.resume_adapter_file:
-        return
-    for prompt in config.sample_prompts:
-        if state.mailbox.stop_wish():
-            return
-        yield ev.Progress(time=time.time(), stage="sample", message="answering a prompt")
-        began = time.perf_counter()
-        text = answer(
-            adapted.model,
-            adapted.tokenizer,
-            prompt,
-            config.sample_max_tokens,
-            state.mailbox.should_stop,
-        )
-        yield ev.Sampled(
-            time=time.time(),
-            iteration=state.iteration,
-            prompt=prompt,
-            text=text,
-            base=is_base,
-            seconds=time.perf_counter() - began,
-        )
-
-
-def _save(state: State, reason: ev.CheckpointReason) -> Iterator[ev.Event]:
-    """Write a checkpoint, unless this iteration has one."""
-    if state.saved_iteration == state.iteration:
-        return
-    began = time.perf_counter()
-    folder = state.directory.adapters
-    path = save_adapters(folder, state.iteration, trainable(state.prepared.adapted.model))
-    if state.prepared.config.adapter_path:
-        publish(folder, Path(state.prepared.config.adapter_path).expanduser())
-    seconds = time.perf_counter() - began
-    state.saved_iteration = state.iteration
-    state.eta.add_save(seconds)
-    yield ev.CheckpointSaved(
-        time=time.time(),
-        iteration=state.iteration,
-        path=str(path),
-        reason=reason,
-        seconds=seconds,
-        bytes=path.stat().st_size,
-        val_loss=state.val_loss,
-    )
-
-
-def _watch_numbers(state: State, step: ev.Step) -> Iterator[ev.Event]:
-    """Say when a batch gave no finite numbers; the update was left out already.
+    Several in a row may mean that the weights are spoilt: the run goes back to its last checkpoint,
+    and ends when it comes to the same point again.
 
     Raises:
-        RunError: after several in a row.
+        RunError: when going back did not help.
     """
-    norm = step.gradient_norm
-    if math.isfinite(step.loss) and (norm is None or math.isfinite(norm)):
-        state.skipped_in_a_row = 0
+    position = state.position
+    if is_good:
+        position.skipped_in_a_row = 0
+        if position.gone_wrong_at and position.iteration > position.gone_wrong_at:
+            position.gone_wrong_at = None
         return
-    state.skipped_in_a_row += 1
+    position.skipped_in_a_row += 1
+    position.skipped_batches += 1
     yield ev.Guard(
         time=time.time(),
         action="skip_batch",
         why="its loss or gradient is not a finite number",
-        iteration=step.iteration,
+        iteration=position.iteration,
     )
-    if state.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+    if position.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        yield from _go_back(state)
+
+
+def _go_back(state: State) -> Iterator[ev.Event]:
+    yield from settle(state, is_awaited=True)
+    before = state.position
+    point = find_point(Resume(state.directory.adapters))
+    if point is None or before.gone_wrong_at is not None:
         raise RunError(
             f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient.",
             "Lower learning_rate, or set max_grad_norm: 1.0. What was saved before is intact.",
         )
+    _go_to(state, point)
+    position = state.position
+    position.gone_wrong_at, position.skipped_in_a_row = before.iteration, 0
+    position.skipped_batches = before.skipped_batches
+    why = f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient"
+    yield ev.Guard(time=time.time(), action="reload", why=why, iteration=point.iteration)
 
 
 def _end(state: State) -> Iterator[ev.Event]:
@@ -317,7 +340,7 @@ def _end(state: State) -> Iterator[ev.Event]:
     is_complete = state.iteration == state.prepared.config.iters
     if state.iteration:
         reason = "final" if is_complete or stop is None else stop.checkpoint_reason
-        yield from _save(state, reason)
+        yield from save(state, reason)
     if is_complete or stop is None:
         stop = Stop(f"all {state.iteration:,} iterations are done")
         yield _ended(state, "completed", stop)
@@ -339,9 +362,12 @@ def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
     )
 
 
-def _create(directory: RunDirectory, config: RunConfig) -> None:
+def _create(state: State, claim: Callable[[], None], point: Point | None) -> None:
+    """Make the run's directory, and write down what was asked."""
+    directory, config = state.directory, state.prepared.config
     try:
         directory.path.mkdir(parents=True, exist_ok=True)
+        claim()
         write_text(directory.config_file, dump(config))
     except OSError as error:
         raise RunError(
@@ -349,6 +375,9 @@ def _create(directory: RunDirectory, config: RunConfig) -> None:
             "Free space there, or set LORA_TUI_HOME to another folder.",
         ) from error
     write_adapter_config(directory.adapters, config)
+    # A forked run does not need its parent any more.
+    if point is not None and point.folder != directory.adapters:
+        adopt(point.folder, point.iteration, directory.adapters)
 
 
 def _eta(prepared: Prepared) -> EtaEstimator:
@@ -358,12 +387,3 @@ def _eta(prepared: Prepared) -> EtaEstimator:
     if prepared.evaluation is None:
         evaluated[:] = False
     return EtaEstimator(positions_of(prepared.plan), evaluated, config.save_every)
-
-
-def _memory(state: State) -> ev.Memory:
-    return ev.Memory(
-        active=mx.get_active_memory(),
-        peak=mx.get_peak_memory(),
-        cache=mx.get_cache_memory(),
-        footprint=state.footprint(),
-    )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from engine import events as ev
@@ -54,6 +55,12 @@ class StepHistory:
         self.tokens.append(step.trained_tokens)
         self.seconds.append(step.seconds)
         self.time.append(step.time)
+
+    def cut(self, iteration: int) -> None:
+        """Forget everything after an iteration."""
+        kept = bisect_right(self.iteration, iteration)
+        for column in fields(self):
+            del getattr(self, column.name)[kept:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +155,19 @@ class RunView:
                 return
             case ev.Progress():
                 self.activity = event.message
+                if event.stage == "libraries":
+                    self.ended, self.status = None, "loading"
             case ev.Started():
                 self._apply_started(event)
             case ev.Evaluated():
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
-                self.checkpoints.append(event)
+                self._apply_checkpoint(event)
             case ev.Guard():
                 self.guard_actions.append(event)
                 self.skipped_batches += event.action == "skip_batch"
+                if event.action == "reload":
+                    self._go_back(event.iteration)
             case ev.Paused():
                 self.status, self.activity = "paused", ""
             case ev.Resumed():
@@ -175,7 +186,28 @@ class RunView:
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
         self.ended = None
+        self._go_back(event.iteration)
         self.status, self.activity = "training", ""
+
+    def _go_back(self, iteration: int) -> None:
+        """Undo what came after an iteration: the run goes on from there."""
+        if self.last_step is None or self.last_step.iteration <= iteration:
+            return
+        self.steps.cut(iteration)
+        self.evaluations = [e for e in self.evaluations if e.iteration <= iteration]
+        self.best = next((e for e in reversed(self.evaluations) if e.best), None)
+        self.checkpoints = [c for c in self.checkpoints if c.iteration <= iteration]
+        self.samples = [s for s in self.samples if s.iteration <= iteration]
+        self.last_step = replace(self.last_step, iteration=iteration)
+        self._average = self._average_weight = 0.0
+        self.average_loss = math.nan
+        for loss in self.steps.loss:
+            self._add_to_average(loss)
+
+    def _apply_checkpoint(self, event: ev.CheckpointSaved) -> None:
+        gone = {*event.removed, event.iteration}
+        self.checkpoints = [c for c in self.checkpoints if c.iteration not in gone]
+        self.checkpoints.append(event)
 
     def _apply_evaluated(self, event: ev.Evaluated) -> None:
         self.evaluations.append(event)
@@ -191,8 +223,11 @@ class RunView:
         self.peak_bytes = max(self.peak_bytes, step.memory.peak)
         if self.first_step_time is None:
             self.first_step_time = step.time - step.seconds
-        if math.isfinite(step.loss):
-            self._average = 0.98 * self._average + 0.02 * step.loss
+        self._add_to_average(step.loss)
+
+    def _add_to_average(self, loss: float) -> None:
+        if math.isfinite(loss):
+            self._average = 0.98 * self._average + 0.02 * loss
             self._average_weight = 0.98 * self._average_weight + 0.02
             self.average_loss = self._average / self._average_weight
 

@@ -117,13 +117,24 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 
 
 @cli.command()
-@click.argument("source", metavar="PRESET|CONFIG.yaml", shell_complete=_complete_source)
+@click.argument(
+    "source", metavar="PRESET|CONFIG.yaml", required=False, shell_complete=_complete_source
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with a stopped or interrupted run, the newest if none is named; "
+    "RUN@4500 begins a new run from that checkpoint.",
+)
 @click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_run_options
 @click.option("--yes", "is_sure", is_flag=True, help="Ask nothing, e.g. before a download.")
 def run(
-    source: str,
+    source: str | None,
+    resume: str | None,
     model: str | None,
     data: str | None,
     settings: tuple[str, ...],
@@ -136,7 +147,10 @@ def run(
     from tui.cli_run import Asked
     from tui.cli_run import run as train
 
-    asked = Asked(source, model, data, settings, run_dir, is_sure)
+    if (source is None) == (resume is None):
+        raise click.UsageError("Give either a preset or YAML file, or --resume.")
+    is_resume = resume is not None
+    asked = Asked(source or resume or "", model, data, settings, run_dir, is_sure, is_resume)
     return train(asked, _output(is_plain=is_plain, is_json=is_json))
 
 
@@ -235,7 +249,21 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
         "iterations": run.iterations,
         "val_loss": run.val_loss,
         "time": run.time,
+        "saved_iteration": run.saved_iteration,
+        "lost_iterations": run.lost_iterations if run.status == "interrupted" else 0,
+        "lost_seconds": run.lost_seconds,
     }
+
+
+def _in_words(run: RunSummary) -> str:
+    """What a run that ended early can go on from."""
+    if run.status in {"completed", "training", "loading", "paused"}:
+        return ""
+    if run.saved_iteration is None:
+        return "nothing saved"
+    lost = run.lost_iterations
+    again = f", {lost:,} to repeat" if lost and run.status == "interrupted" else ""
+    return f"saved at {run.saved_iteration:,}{again}"
 
 
 def _in_columns(run: RunSummary) -> tuple[str, ...]:
@@ -245,6 +273,7 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
         run.directory.name,
         run.status,
         f"{run.iteration:,} / {run.iterations:,}",
+        _in_words(run),
         "" if run.val_loss is None else f"val {words.loss(run.val_loss)}",
         words.clock(run.time, time.time()),
     )

@@ -14,15 +14,18 @@ from engine.config import load_config, parse_override
 from engine.data.sources import find_files
 from engine.errors import ConfigError, InputError
 from engine.hub import cache_folder, is_cached, is_reachable
+from engine.journal import read_journal
 from engine.model_files import check_model, is_local
 from engine.preset_files import preset_names
 from engine.runs import RunDirectory, check_writable, new_run_path
+from tui.cli_resume import prepare_resume
 from tui.terminal import data_stream, has_person, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.config import RunConfig
+    from engine.resume import Resume
     from engine.session import Session
 
 Output = Literal["dashboard", "plain", "json"]
@@ -41,6 +44,8 @@ class Asked:
     run_dir: Path | None = None
     is_sure: bool = False
     """Whether every question is answered with yes."""
+    is_resume: bool = False
+    """Whether ``source`` is a run to go on with; empty means the newest."""
 
 
 def run(asked: Asked, output: Output | None) -> int:
@@ -55,11 +60,16 @@ def run(asked: Asked, output: Output | None) -> int:
     """
     quieten_libraries()
     output = output or ("dashboard" if has_person() else "plain")
-    config, directory = prepare(asked)
+    if asked.is_resume:
+        config, directory, resume = prepare_resume(
+            asked.source or None, _overrides(asked), asked.run_dir
+        )
+    else:
+        (config, directory), resume = prepare(asked), None
     if not _may_download(config, is_sure=asked.is_sure):
         say("Nothing was done.", sys.stderr)
         return 0
-    session = open_session(config, directory)
+    session = open_session(config, directory, resume, has_past=output == "dashboard")
     if output == "dashboard":
         from tui.cli_dashboard import show_run
 
@@ -94,11 +104,26 @@ def prepare(asked: Asked) -> tuple[RunConfig, RunDirectory]:
     return config, directory
 
 
-def open_session(config: RunConfig, directory: RunDirectory) -> Session:
-    """Return a run that is ready to start."""
+def open_session(
+    config: RunConfig,
+    directory: RunDirectory,
+    resume: Resume | None = None,
+    *,
+    has_past: bool = False,
+) -> Session:
+    """Return a run that is ready to start.
+
+    Args:
+        config: the settings.
+        directory: its folder.
+        resume: the checkpoint that it goes on from, if it does.
+        has_past: whether it also tells what its journal has already.
+    """
     from engine.session import Session
 
-    return Session(config, directory)
+    is_same_run = resume is not None and not resume.parent
+    past = read_journal(directory.journal_file) if has_past and is_same_run else ()
+    return Session(config, directory, resume, past)
 
 
 def quieten_libraries() -> None:

@@ -130,7 +130,7 @@ def follow(session: Session, lines: JsonLines | PlainLines) -> int:
 
 def has_begun(session: Session) -> bool:
     """Whether the run got as far as making its folder."""
-    return any(isinstance(event, ev.Started) for event in session.events)
+    return session.has_begun
 
 
 def _print(out: TextIO, text: str) -> None:

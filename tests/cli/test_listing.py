@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import events as ev
-from engine.runs import QUIET_SECONDS
+from engine.lock import RunLock
 from tests.cli.program import PATIENCE, environment, run
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def test_runs_and_how_they_stand(call: Callable[..., Outcome], home: Path) -> No
     ended = ev.Ended(time=now, status="stopped", iteration=2, reason="as asked")
     host = ev.Host(time=now, pressure="green")
     write_run(home, "stopped", [step(1, now), step(2, now), evaluated, ended])
-    write_run(home, "killed", [step(1, now - 2 * QUIET_SECONDS)])
+    write_run(home, "killed", [step(1, now)])
     write_run(home, "running", [step(1, now), step(2, now), step(3, now), host])
+    lock = RunLock(home / "runs" / "running" / "run.lock")
+    lock.acquire()
     listed = {run["name"]: run for run in json.loads(call("runs", "--json").out)}
     standing = {name: (run["status"], run["iteration"]) for name, run in listed.items()}
     assert standing == {
@@ -106,6 +108,7 @@ def test_runs_and_how_they_stand(call: Callable[..., Outcome], home: Path) -> No
         "killed": ("interrupted", 1),
         "running": ("training", 3),
     }
+    lock.release()
     assert listed["stopped"]["val_loss"] == 0.5
     assert listed["killed"]["iterations"] == 9
     assert listed["stopped"]["path"] == str(home / "runs" / "stopped")

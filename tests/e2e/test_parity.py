@@ -11,6 +11,8 @@ from tests.e2e.scene import EXCHANGES
 if TYPE_CHECKING:
     from tests.e2e.scene import Trained
 
+# The runs are made once for every process that needs them.
+pytestmark = pytest.mark.xdist_group("trained")
 STEPS = 20
 RELATIVE_ERROR = 1e-4
 CURVE_ERROR = 1e-3

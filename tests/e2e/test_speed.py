@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.scene import Scene
 
+pytestmark = pytest.mark.quiet
 TRIES = 3
 """The best counts: the machine may be busy with something else."""
 PATIENCE = 60

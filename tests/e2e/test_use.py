@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tests.e2e.scene import Scene, Trained
 
+# Here are the runs already: see test_parity.py.
+pytestmark = pytest.mark.xdist_group("trained")
 PROMPT = ("--prompt", "Hi, how are you?", "--max-tokens", "8", "--temp", "0")
 WITH_FAST_BLAS = """
 import runpy, sys

@@ -12,11 +12,21 @@ import mlx_lm
 import pytest
 from mlx_lm.tuner.utils import load_adapters
 
-from engine.checkpoint import checkpoint_name, publish, save_adapters, write_adapter_config
+from engine.checkpoint import (
+    Snapshot,
+    checkpoint_name,
+    iterations,
+    publish,
+    state_name,
+    verify,
+    write,
+    write_adapter_config,
+)
 from engine.config import RunConfig, validate
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, DiskFullError
 from engine.model import load_adapted
 from engine.model_files import read_model_folder
+from engine.snapshot import tensors_of
 from engine.trees import trainable
 from tests.engine.stepping import largest
 
@@ -32,6 +42,12 @@ def arrays(number: float) -> dict[str, mx.array]:
     return {"layers.0.lora_a": mx.full((4, 2), number), "layers.0.lora_b": mx.full((2, 4), number)}
 
 
+def save_adapters(folder: Path, iteration: int, adapters: dict[str, mx.array]) -> Path:
+    """Write a checkpoint whose optimiser has counted the iterations."""
+    optimizer = {"step": mx.array(iteration, mx.uint64), "empty": mx.zeros((0, 3))}
+    return write(folder, Snapshot(iteration, tensors_of(adapters), tensors_of(optimizer)))
+
+
 def saved(path: Path) -> dict[str, mx.array]:
     found: Any = mx.load(str(path))
     return found
@@ -39,6 +55,11 @@ def saved(path: Path) -> dict[str, mx.array]:
 
 def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture
@@ -59,7 +80,11 @@ def test_names_are_those_of_mlx_lm(folder: Path) -> None:
         "adapter_config.json",
         "adapters.safetensors",
         "0000500_adapters.safetensors",
+        "0000500_state",
     }
+    assert files(folder / "0000500_state") == {"optimizer.safetensors", "state.json"}
+    assert iterations(folder) == [500]
+    assert verify(folder, 500)["iteration"] == 500
 
 
 def test_what_is_saved_is_read_back(folder: Path) -> None:
@@ -142,13 +167,14 @@ def test_full_fine_tuning_says_as_mlx_lm_does_that_there_are_no_adapters(tmp_pat
 
 def test_a_checkpoint_that_cannot_be_written_leaves_what_was_there(folder: Path) -> None:
     save_adapters(folder, 1, arrays(1))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     (folder / checkpoint_name(2)).mkdir()
     with pytest.raises(CheckpointError, match=str(folder)) as error:
         save_adapters(folder, 2, arrays(2))
     assert "what was saved before is intact" in error.value.hint
     (folder / checkpoint_name(2)).rmdir()
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
+    assert iterations(folder) == [1]
 
 
 def test_a_latest_that_is_copied_half_leaves_the_one_before(
@@ -166,19 +192,21 @@ def test_a_latest_that_is_copied_half_leaves_the_one_before(
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(shutil, "copyfile", copy_half)
-    with pytest.raises(CheckpointError, match="no space"):
+    with pytest.raises(DiskFullError, match=r"saving needs 16 MB, .* are free"):
         save_adapters(folder, 2, arrays(2))
-    with pytest.raises(CheckpointError, match="no space"):
+    with pytest.raises(DiskFullError):
         publish(folder, folder)
     assert latest.read_bytes() == before
-    assert files(folder) == {latest.name, "adapter_config.json", *map(checkpoint_name, (1, 2))}
+    names = {name(i) for name in (checkpoint_name, state_name) for i in (1, 2)}
+    assert files(folder) == {latest.name, "adapter_config.json", *names}
 
 
 def test_a_latest_that_cannot_be_written_is_an_error(folder: Path) -> None:
     (folder / "adapters.safetensors").mkdir()
     with pytest.raises(CheckpointError):
         save_adapters(folder, 2, arrays(2))
-    assert files(folder) == {"adapter_config.json", "adapters.safetensors", checkpoint_name(2)}
+    names = {checkpoint_name(2), state_name(2)}
+    assert files(folder) == {"adapter_config.json", "adapters.safetensors", *names}
 
 
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:

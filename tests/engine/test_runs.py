@@ -15,6 +15,7 @@ from engine import events as ev
 from engine import runs
 from engine.errors import ConfigError
 from engine.journal import Journal
+from engine.lock import RunLock
 from tests.engine.samples import filled
 
 if TYPE_CHECKING:
@@ -191,26 +192,20 @@ def host(at: float) -> ev.Host:
 def test_a_run_that_trains_in_this_moment() -> None:
     now = time.time()
     run = make_run("run", [started(now - 90), step(now - 60, 1), step(now - 50, 7), host(now)])
+    lock = RunLock(run.lock_file)
+    lock.acquire()
     summary = runs.summarise(run)
+    lock.release()
     assert (summary.status, summary.iteration, summary.iterations) == ("training", 7, 50)
     assert (summary.val_loss, summary.time) == (None, now)
+    assert runs.summarise(run).status == "interrupted"
 
 
 @pytest.mark.usefixtures("home")
-def test_a_paused_run_still_says_how_the_machine_is() -> None:
-    now = time.time()
-    paused = ev.Paused(time=now - 3600, iteration=7)
-    run = make_run("run", [started(now - 4000), step(now - 3700, 7), paused, host(now - 1)])
-    assert runs.summarise(run).status == "paused"
-
-
-@pytest.mark.usefixtures("home")
-def test_a_run_whose_process_is_gone() -> None:
-    quiet = time.time() - runs.QUIET_SECONDS - 5
-    run = make_run("run", [started(quiet - 60), step(quiet - 1, 7), host(quiet)])
-    summary = runs.summarise(run)
-    assert (summary.status, summary.iteration) == ("interrupted", 7)
-    assert runs.summarise(make_run("empty")).status == "interrupted"
+def test_a_run_that_died_while_it_was_resumed_stands_where_it_was_resumed() -> None:
+    again = replace(started(5.0), iteration=4)
+    run = make_run("run", [started(1.0), step(2.0, 4), step(3.0, 7), again])
+    assert runs.summarise(run).iteration == 4
 
 
 @pytest.mark.usefixtures("home")

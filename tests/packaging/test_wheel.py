@@ -13,6 +13,8 @@ from tests.packaging.shell import ROOT, UV, run
 if TYPE_CHECKING:
     from pathlib import Path
 
+# One process builds and installs it, not each.
+pytestmark = pytest.mark.xdist_group("wheel")
 PACKAGES = {"engine", "presets", "tui"}
 MOST_DEMO_MODEL_BYTES = 4_000_000
 

@@ -1,0 +1,105 @@
+"""Looks at a run from outside: the loss on the validation rows, and answers to fixed prompts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from engine import events as ev
+from engine.sample import answer
+from engine.step import MicroBatch, StepInterrupted
+from engine.trees import number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.state import State
+
+
+def evaluate(state: State) -> Iterator[ev.Event]:
+    """Measure the loss on the validation rows; a stop leaves it unfinished and unsaid."""
+    evaluation = state.prepared.evaluation
+    if evaluation is None or state.mailbox.stop_wish():
+        return
+    yield ev.Progress(
+        time=time.time(), stage="evaluate", message="evaluating", total=len(evaluation)
+    )
+    model = state.prepared.adapted.model
+    model.eval()
+    began = time.perf_counter()
+    loss_sum, tokens = 0.0, 0
+    try:
+        for batch in evaluation:
+            micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
+            loss_sum += number(state.prepared.stepper.loss(micro, state.mailbox))
+            tokens += batch.trained_tokens
+    except StepInterrupted:
+        return
+    finally:
+        model.train()
+    seconds = time.perf_counter() - began
+    state.eta.add_evaluation(seconds)
+    val_loss = loss_sum / max(tokens, 1)
+    yield ev.Evaluated(
+        time=time.time(),
+        iteration=state.iteration,
+        val_loss=val_loss,
+        best=_note(state, val_loss),
+        seconds=seconds,
+        tokens=tokens,
+        memory=memory_of(state),
+    )
+
+
+def sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
+    """Answer the fixed prompts."""
+    config, adapted = state.prepared.config, state.prepared.adapted
+    # Adapters that were loaded are no base model.
+    if is_base and config.resume_adapter_file:
+        return
+    for prompt in config.sample_prompts:
+        if state.mailbox.stop_wish():
+            return
+        yield ev.Progress(time=time.time(), stage="sample", message="answering a prompt")
+        began = time.perf_counter()
+        text = answer(
+            adapted.model,
+            adapted.tokenizer,
+            prompt,
+            config.sample_max_tokens,
+            state.mailbox.should_stop,
+        )
+        yield ev.Sampled(
+            time=time.time(),
+            iteration=state.iteration,
+            prompt=prompt,
+            text=text,
+            base=is_base,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def memory_of(state: State) -> ev.Memory:
+    """Return MLX's own counters and the process's footprint."""
+    return ev.Memory(
+        active=mx.get_active_memory(),
+        peak=mx.get_peak_memory(),
+        cache=mx.get_cache_memory(),
+        footprint=state.footprint(),
+    )
+
+
+def _note(state: State, val_loss: float) -> bool:
+    """Remember a validation loss; return whether it is the best so far."""
+    position = state.position
+    is_best = position.best_val_loss is None or val_loss < position.best_val_loss
+    # Asked for twice at one iteration, it counts once.
+    if is_best:
+        position.best_val_loss, position.best_iteration = val_loss, position.iteration
+        position.evaluations_without_gain = 0
+    elif position.evaluated_iteration != position.iteration:
+        position.evaluations_without_gain += 1
+    position.val_loss, position.evaluated_iteration = val_loss, position.iteration
+    return is_best

@@ -1,0 +1,88 @@
+"""From the name of a run to going on with it: which checkpoint, which settings, which folder."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from engine import checkpoint
+from engine.config import load_config, validate
+from engine.errors import ConfigError, DamagedError
+from engine.lock import check_free
+from engine.model_files import check_model
+from engine.resume import Resume, check_config
+from engine.runs import RunDirectory, check_writable, find_run, new_run_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engine.config import RunConfig
+
+_STAMP = re.compile(r"^\d{8}-\d{6}-")
+
+
+def prepare_resume(
+    name: str | None, changes: dict[str, Any], run_dir: Path | None = None
+) -> tuple[RunConfig, RunDirectory, Resume]:
+    """Find what to go on with and check all that is cheap to check; creates nothing.
+
+    Args:
+        name: a run's name or folder, the newest if None; ``RUN@4500`` begins a new run there.
+        changes: settings by key that replace the run's own.
+        run_dir: where a new run goes; by default among the runs.
+
+    Raises:
+        InputError: when there is no such run, or the settings make it another one.
+        RunError: when another process trains it.
+    """
+    run_name, _, at = (name or "").partition("@")
+    source = find_run(run_name or None)
+    if at and not at.replace("_", "").replace(",", "").isdigit():
+        raise ConfigError([f"'{name}': write an iteration after the @, like {run_name}@500"])
+    iteration = int(at.replace(",", "")) if at else None
+    if iteration is None:
+        if run_dir is not None:
+            raise ConfigError(
+                ["a run goes on in its own folder"],
+                hint=f"For a new run give the checkpoint to begin from: {source.name}@ITERATION",
+            )
+        check_free(source.lock_file)
+    config = _config(source, changes)
+    check_model(config)
+    facts = _newest_facts(source, iteration)
+    if facts is not None:
+        check_config(facts, config)
+    if iteration is None:
+        return config, source, Resume(source.adapters)
+    path = run_dir or new_run_path(config.name or _STAMP.sub("", source.name))
+    directory = RunDirectory(path.expanduser().absolute())
+    check_writable(directory.path)
+    return config, directory, Resume(source.adapters, iteration, f"{source.name}@{iteration}")
+
+
+def _config(run: RunDirectory, changes: dict[str, Any]) -> RunConfig:
+    """The run's settings; from its newest checkpoint when their own file is gone."""
+    if run.config_file.is_file():
+        return load_config(str(run.config_file), changes)
+    facts = _newest_facts(run, None)
+    if facts is None:
+        raise ConfigError([f"{run.config_file} is missing, and there is no checkpoint"])
+    return validate(facts["config"] | changes, str(run.config_file))
+
+
+def _newest_facts(run: RunDirectory, iteration: int | None) -> dict[str, Any] | None:
+    """The facts of the wanted checkpoint, else of the newest that can be read."""
+    found = checkpoint.iterations(run.adapters)
+    if iteration is not None:
+        if iteration not in found:
+            known = ", ".join(f"{i:,}" for i in found) or "none"
+            raise ConfigError(
+                [f"{run.name} has no checkpoint at {iteration:,}"], hint=f"It has: {known}."
+            )
+        found = [iteration]
+    for each in reversed(found):
+        try:
+            return checkpoint.read_facts(run.adapters, each)
+        except DamagedError:
+            continue
+    return None
