@@ -1,14 +1,17 @@
 """When a run will be done: the batch plan is known, so the cost of every step to come is known.
 
-A step's time is taken as proportional to the positions it works on; the factor is the median over
-recent steps, and its scatter gives the range. Steps that compiled a new shape are left out.
+What a step costs depends on its positions, but not in proportion: each size of step has a median of
+its own, and sizes not seen yet lie between their neighbours. How fast the machine is just now
+compared with that is the mean over recent steps, without the few that were disturbed; it also
+carries what not every step does, such as an update after some of them. Steps that compiled a new
+shape are left out.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +20,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 RECENT = 200
+"""Steps that say how fast the machine is now."""
+SIZE_RECENT = 25
+"""Steps that say what a size costs."""
 FEWEST = 3
+DISTURBED = 5.0
+"""Deviations from the median beyond which a step was disturbed: by paging, sleep, another program."""
+STEADY = 0.05
+"""The least deviation taken for one, as a share; no machine is steadier than that for long."""
+DRIFT = 0.02
+"""What a machine may become faster or slower by, whatever its steps said until now."""
+BLOCK = 20
+"""Steps whose mean is compared with the next ones' to see drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +47,11 @@ class EtaEstimator:
     """Learns from measured times what the rest of the plan will take."""
 
     def __init__(
-        self, positions: npt.NDArray[np.int64], evaluations: npt.NDArray[np.bool_], saves: int
+        self,
+        positions: npt.NDArray[np.int64],
+        evaluations: npt.NDArray[np.bool_],
+        saves: int,
+        samples: int = 0,
     ) -> None:
         """Take the plan.
 
@@ -41,21 +59,34 @@ class EtaEstimator:
             positions: ``[iterations]``, padded positions of each.
             evaluations: ``[iterations]``, whether the validation rows are measured after it.
             saves: iterations between scheduled checkpoints.
+            samples: prompts answered after each evaluation.
         """
-        self._positions = np.concatenate([[0], np.cumsum(positions)])
+        self._positions = positions
         self._evaluations = np.concatenate([[0], np.cumsum(evaluations)])
         self._saves = saves
+        self._samples = samples
+        self._sizes, places = np.unique(positions, return_inverse=True)
+        self._place = places.reshape(-1)
+        # How many steps of each size are still to go is asked after every step.
+        self._left = np.bincount(self._place, minlength=len(self._sizes))
+        self._left_from = 0
         self._seen: set[int] = set()
-        self._rates: deque[float] = deque(maxlen=RECENT)
+        self._times: dict[int, deque[float]] = {}
+        self._medians: dict[int, float] = {}
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._evaluation_seconds: deque[float] = deque(maxlen=8)
         self._save_seconds: deque[float] = deque(maxlen=8)
+        self._sample_seconds: deque[float] = deque(maxlen=8)
 
     def add_step(self, iteration: int, seconds: float) -> None:
         """Note how long an iteration (from 1) took."""
-        positions = int(self._positions[iteration] - self._positions[iteration - 1])
-        if positions in self._seen:
-            self._rates.append(seconds / positions)
-        self._seen.add(positions)
+        place = int(self._place[iteration - 1])
+        if place in self._seen:
+            times = self._times.setdefault(place, deque(maxlen=SIZE_RECENT))
+            times.append(seconds)
+            self._medians[place] = median(times)
+            self._recent.append((place, seconds))
+        self._seen.add(place)
 
     def add_evaluation(self, seconds: float) -> None:
         """Note how long an evaluation took."""
@@ -65,26 +96,101 @@ class EtaEstimator:
         """Note how long a checkpoint took."""
         self._save_seconds.append(seconds)
 
+    def add_sample(self, seconds: float) -> None:
+        """Note how long a prompt's answer took."""
+        self._sample_seconds.append(seconds)
+
     def remaining(self, iteration: int) -> Eta | None:
         """Return what is left after an iteration; None until a few steps are measured."""
-        if len(self._rates) < FEWEST:
+        if len(self._recent) < FEWEST:
             return None
-        rates = sorted(self._rates)
-        rate = median(rates)
-        positions = int(self._positions[-1] - self._positions[iteration])
+        costs = self._costs()
+        ratios = [seconds / costs[place] for place, seconds in self._recent]
+        kept = _undisturbed(ratios)
+        level = fmean(kept)
+        left = self._still_left(iteration)
+        steps = level * float(costs @ left)
         fixed = self._fixed_seconds(iteration)
-        spread = 0.5 * (rates[(3 * len(rates)) // 4] - rates[len(rates) // 4]) / rate
-        # Independent scatter averages out over many steps; a drift of the machine does not.
-        share = max(0.02, spread / max(1.0, (len(self._positions) - 1 - iteration) ** 0.5) ** 0.5)
-        steps = rate * positions
-        return Eta(steps + fixed, steps * (1 - share) + fixed, steps * (1 + share) + fixed)
+        share = _uncertainty(kept, int(left.sum())) / level
+        return Eta(steps + fixed, max(0.0, steps * (1 - share)) + fixed, steps * (1 + share) + fixed)
+
+    def _costs(self) -> npt.NDArray[np.float64]:
+        """``[sizes]``: seconds of a step of each size, from medians and what lies between them."""
+        known = sorted(self._medians)
+        sizes = self._sizes.astype(np.float64)
+        rates = [self._medians[place] / sizes[place] for place in known]
+        if len(known) > 1:
+            # A median of few says less than its neighbours together do.
+            rates = self._smoothed(known, rates)
+        return np.interp(sizes, sizes[known], rates) * sizes
+
+    def _smoothed(self, known: list[int], rates: list[float]) -> list[float]:
+        """Draw the seconds a position of rarely seen sizes towards those of all sizes."""
+        weights = [len(self._times[place]) for place in known]
+        fixed, slope = _line(
+            [1 / float(self._sizes[place]) for place in known], rates, weights
+        )
+        return [
+            (weight * rate + FEWEST * (fixed + slope / float(self._sizes[place])))
+            / (weight + FEWEST)
+            for place, rate, weight in zip(known, rates, weights, strict=True)
+        ]
+
+    def _still_left(self, iteration: int) -> npt.NDArray[np.int64]:
+        """``[sizes]``: steps of each size after an iteration."""
+        if iteration < self._left_from:
+            self._left = np.bincount(self._place, minlength=len(self._sizes))
+            self._left_from = 0
+        done = self._place[self._left_from : iteration]
+        self._left = self._left - np.bincount(done, minlength=len(self._sizes))
+        self._left_from = iteration
+        return self._left
 
     def _fixed_seconds(self, iteration: int) -> float:
-        last = len(self._positions) - 1
+        last = len(self._positions)
+        if iteration >= last:
+            return 0.0
         evaluations = int(self._evaluations[-1] - self._evaluations[iteration])
-        saves = last // self._saves - iteration // self._saves
-        return _mean(self._evaluation_seconds) * evaluations + _mean(self._save_seconds) * saves
+        # The last checkpoint is written whether or not one is due then.
+        saves = (last - 1) // self._saves - iteration // self._saves + 1
+        samples = evaluations * self._samples
+        return (
+            _usual(self._evaluation_seconds) * evaluations
+            + _usual(self._save_seconds) * saves
+            + _usual(self._sample_seconds) * samples
+        )
 
 
-def _mean(values: deque[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _usual(values: deque[float]) -> float:
+    return median(values) if values else 0.0
+
+
+def _undisturbed(ratios: list[float]) -> list[float]:
+    """Leave out what lies far from the rest; a step may well take twice as long for its update."""
+    middle = median(ratios)
+    deviation = max(STEADY * middle, 1.4826 * median(abs(r - middle) for r in ratios))
+    return [r for r in ratios if abs(r - middle) <= DISTURBED * deviation]
+
+
+def _uncertainty(ratios: list[float], left: int) -> float:
+    """How far the mean of the steps to come may lie from that of the recent ones.
+
+    Independent scatter averages out over many steps; means of blocks show what does not.
+    """
+    count = len(ratios)
+    if not left:
+        return 0.0
+    spread = float(np.std(ratios))
+    scatter = spread * (1 / count + 1 / left) ** 0.5
+    means = [fmean(ratios[i : i + BLOCK]) for i in range(0, count - BLOCK + 1, BLOCK)]
+    drift = float(np.std(means)) if len(means) > 1 else spread / count**0.5
+    return 2 * (scatter**2 + drift**2) ** 0.5 + DRIFT * fmean(ratios)
+
+
+def _line(x: list[float], y: list[float], weights: list[int]) -> tuple[float, float]:
+    """Return the weighted least-squares line through points: where it begins, and its slope."""
+    wide, high, weight = np.array(x), np.array(y), np.array(weights, np.float64)
+    centre, level = np.average(wide, weights=weight), np.average(high, weights=weight)
+    square = float((weight * (wide - centre) ** 2).sum())
+    slope = float((weight * (wide - centre) * (high - level)).sum()) / square if square else 0.0
+    return float(level - slope * centre), slope

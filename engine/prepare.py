@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from engine.model_files import ModelFiles
     from engine.step import Stepper
 
-CPU_SCORE_BYTES = 64_000_000
-METAL_SCORE_BYTES = 64_000_000
 
 
 @dataclass
@@ -154,7 +152,7 @@ def step_settings(config: RunConfig) -> StepSettings:
     if config.attention == "fused" or (config.attention == "auto" and has_fused_backward):
         score_bytes = None
     else:
-        score_bytes = CPU_SCORE_BYTES if on_cpu else METAL_SCORE_BYTES
+        score_bytes = estimate.BLOCK_SCORE_BYTES
     return StepSettings(
         tail_chunk=config.tail_chunk,
         compiled=not on_cpu,
