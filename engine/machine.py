@@ -39,6 +39,8 @@ class Machine:
     """What a run may use unless it is told otherwise."""
     flops_per_second: float | None
     """What a training step reaches; None when it could not be measured."""
+    layer_seconds: float = 0.0
+    """What a layer costs in a step however little it works on."""
     measured: float = 0.0
     """When, in seconds since the epoch."""
     host: str = ""

@@ -199,7 +199,9 @@ def _seconds(
             for width, share in widths.items()
         )
         evaluations = _evaluations(config) * _evaluation_flops(model, config, widths)
-        bounds.append(factor * (steps + evaluations) / machine.flops_per_second)
+        calls = config.iters * micro_batches * len(model.layers)
+        computing = (steps + evaluations) / machine.flops_per_second
+        bounds.append(factor * (computing + calls * machine.layer_seconds))
     return Seconds(*bounds)
 
 

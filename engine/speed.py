@@ -25,6 +25,8 @@ SECONDS = 1.0
 FEWEST_STEPS = 2
 _CPU = {"hidden_size": 768, "intermediate_size": 2048, "width": 256}
 _GPU = {"hidden_size": 1536, "intermediate_size": 6144, "width": 1024}
+_TINY = {"hidden_size": 48, "intermediate_size": 96, "width": 8}
+_LAYERS = 2
 _VOCABULARY = 8192
 
 
@@ -50,19 +52,22 @@ def measure(seconds: float = SECONDS) -> Machine:
 
     config = validate({"num_layers": -1, "lora_parameters": {"rank": 16, "scale": 2.0}})
     with prepare.eager_on_cpu():
-        speed = _flops_per_second(config, seconds)
+        flops, step = _step(config, _CPU if device_is_cpu() else _GPU, 0.8 * seconds)
+        _, tiny_step = _step(config, _TINY, 0.2 * seconds)
     return Machine(
         device=device_name(),
         is_cpu=device_is_cpu(),
         has_fused_attention=prepare.has_fused_attention(prepare.step_settings(config)),
         budget_bytes=prepare.default_budget(),
-        flops_per_second=speed,
+        flops_per_second=flops / step,
+        layer_seconds=tiny_step / _LAYERS,
         measured=time.time(),
         host=host_name(),
     )
 
 
-def _flops_per_second(config: RunConfig, seconds: float) -> float:
+def _step(config: RunConfig, sizes: dict[str, int], seconds: float) -> tuple[float, float]:
+    """Return a training step's floating-point operations and its seconds."""
     import mlx.core as mx
     import numpy as np
 
@@ -72,8 +77,7 @@ def _flops_per_second(config: RunConfig, seconds: float) -> float:
     from engine.prepare import step_settings
     from engine.step import LayerStep, run_step
 
-    sizes = dict(_CPU if device_is_cpu() else _GPU)
-    width = sizes.pop("width")
+    width = sizes["width"]
     model, values = _model(sizes, mx.float32 if device_is_cpu() else mx.float16)
     flops = work.step_flops(loaded.model_shape(model, values), config, 1, width)
     attach(model, config)
@@ -88,7 +92,7 @@ def _flops_per_second(config: RunConfig, seconds: float) -> float:
         began = time.perf_counter()
         run_step(stepper, tokens, trained, {}, _Control(), [width], 0, len(times))
         times.append(time.perf_counter() - began)
-    return flops / statistics.median(times[1:])
+    return flops, statistics.median(times[1:])
 
 
 def _model(sizes: dict[str, int], dtype: Any) -> tuple[Any, dict[str, Any]]:
@@ -97,7 +101,7 @@ def _model(sizes: dict[str, int], dtype: Any) -> tuple[Any, dict[str, Any]]:
 
     values: dict[str, Any] = sizes | {
         "model_type": "llama",
-        "num_hidden_layers": 2,
+        "num_hidden_layers": _LAYERS,
         "num_attention_heads": 12,
         "num_key_value_heads": 4,
         "rms_norm_eps": 1e-5,
