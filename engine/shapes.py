@@ -103,7 +103,7 @@ def shape_of(
         dtype: the type that floating-point tensors are cast to; None leaves them as they are.
     """
     text = cast("Mapping[str, Any]", config.get("text_config") or config)
-    kept = [_cast(t, dtype) for t in _sanitized(tensors, text)]
+    kept = sorted((_cast(t, dtype) for t in _sanitized(tensors, text)), key=lambda t: t.name)
     prefix, numbered, outside = _by_layer(kept)
     quantization = cast("Mapping[str, Any]", config.get("quantization") or {})
     active = _number(text, "num_experts_per_tok", "num_experts_per_token", "top_k_experts") or 1

@@ -122,11 +122,17 @@ _LEAVES = ("lora_a", "lora_b")
 
 
 def _unfrozen(layer: LayerShape) -> list[Tensor]:
-    """What ``Module.unfreeze`` trains: a quantised module stays as it is, its bias too."""
-    quantized = {linear.path for linear in layer.linears if linear.is_quantized}
-    return [
-        t for t in layer.tensors if t.dtype in FLOATS and t.name.rpartition(".")[0] not in quantized
-    ]
+    """Every array of a layer whose all is trained.
+
+    Raises:
+        ConfigError: when it is quantised: whole numbers have no gradient.
+    """
+    if any(linear.is_quantized for linear in layer.linears):
+        raise ConfigError(
+            ["fine_tune_type: full cannot train quantised weights"],
+            hint="Use lora, or a model that is not quantised.",
+        )
+    return [tensor for tensor in layer.tensors if tensor.dtype in FLOATS]
 
 
 def _check(model: ModelShape, modules: list[tuple[str, Linear]], config: RunConfig) -> None:
