@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 SCORE_ARRAYS = 4
 """Score-sized arrays that attention's backward pass holds at once."""
 EAGER_ARRAYS, EAGER_SCORE_ARRAYS = 7, 2
-"""Uncompiled, MLX makes arrays up to a hundred operations ahead of what is computed: so many more of
-the widest output, while attention's are gone by then. Measured on a CPU with tiny Llamas in float32
-and float16, within 4 %."""
+"""Uncompiled, MLX makes arrays up to a hundred operations ahead of what is computed: so many more
+of the widest output, while attention's are gone by then. Measured on a CPU with tiny Llamas in
+float32 and float16, within 4 %."""
 BLOCK_SCORE_BYTES = 64_000_000
 """What one block's scores may take where attention is worked in blocks."""
 KEPT_SHARE = 0.9
@@ -178,7 +178,7 @@ def _retained_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> 
 
 
 def _matrix_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> int:
-    """DoRA adds up each adapted matrix in float32, beside it its update; a quantised one is unpacked."""
+    """DoRA adds its update to each matrix in float32; a quantised one is unpacked before."""
     if config.fine_tune_type != "dora":
         return 0
     adapted = _adapted(layer, config)

@@ -4,7 +4,7 @@ What a step costs depends on its positions, but not in proportion: each size of 
 its own, and sizes not seen yet lie between their neighbours. How fast the machine is just now
 compared with that is the mean over recent steps, without the few that were disturbed; it also
 carries what not every step does, such as an update after some of them. Steps that compiled a new
-shape are left out.
+shape are left out: the first of each size, where it took much longer than others of like size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ SIZE_RECENT = 25
 """Steps that say what a size costs."""
 FEWEST = 3
 DISTURBED = 5.0
-"""Deviations from the median beyond which a step was disturbed: by paging, sleep, another program."""
+"""Deviations from the median beyond which a step was disturbed: by paging, sleep, a program."""
+COMPILED = 1.5
+"""What the first step of a size may take of what others suggest, and not have compiled."""
 STEADY = 0.05
 """The least deviation taken for one, as a share; no machine is steadier than that for long."""
 DRIFT = 0.02
@@ -71,6 +73,8 @@ class EtaEstimator:
         self._left = np.bincount(self._place, minlength=len(self._sizes))
         self._left_from = 0
         self._seen: set[int] = set()
+        self._firsts: list[tuple[int, float]] = []
+        """First steps of a size that nothing is known to compare with yet."""
         self._times: dict[int, deque[float]] = {}
         self._medians: dict[int, float] = {}
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
@@ -82,11 +86,22 @@ class EtaEstimator:
         """Note how long an iteration (from 1) took."""
         place = int(self._place[iteration - 1])
         if place in self._seen:
-            times = self._times.setdefault(place, deque(maxlen=SIZE_RECENT))
-            times.append(seconds)
-            self._medians[place] = median(times)
-            self._recent.append((place, seconds))
+            self._take(place, seconds)
+        else:
+            self._firsts.append((place, seconds))
         self._seen.add(place)
+        if self._medians and self._firsts:
+            costs = self._costs()
+            for first, took in self._firsts:
+                if took <= COMPILED * costs[first]:
+                    self._take(first, took)
+            self._firsts.clear()
+
+    def _take(self, place: int, seconds: float) -> None:
+        times = self._times.setdefault(place, deque(maxlen=SIZE_RECENT))
+        times.append(seconds)
+        self._medians[place] = median(times)
+        self._recent.append((place, seconds))
 
     def add_evaluation(self, seconds: float) -> None:
         """Note how long an evaluation took."""
@@ -112,7 +127,9 @@ class EtaEstimator:
         steps = level * float(costs @ left)
         fixed = self._fixed_seconds(iteration)
         share = _uncertainty(kept, int(left.sum())) / level
-        return Eta(steps + fixed, max(0.0, steps * (1 - share)) + fixed, steps * (1 + share) + fixed)
+        return Eta(
+            steps + fixed, max(0.0, steps * (1 - share)) + fixed, steps * (1 + share) + fixed
+        )
 
     def _costs(self) -> npt.NDArray[np.float64]:
         """``[sizes]``: seconds of a step of each size, from medians and what lies between them."""
@@ -127,9 +144,7 @@ class EtaEstimator:
     def _smoothed(self, known: list[int], rates: list[float]) -> list[float]:
         """Draw the seconds a position of rarely seen sizes towards those of all sizes."""
         weights = [len(self._times[place]) for place in known]
-        fixed, slope = _line(
-            [1 / float(self._sizes[place]) for place in known], rates, weights
-        )
+        fixed, slope = _line([1 / float(self._sizes[place]) for place in known], rates, weights)
         return [
             (weight * rate + FEWEST * (fixed + slope / float(self._sizes[place])))
             / (weight + FEWEST)

@@ -92,6 +92,7 @@ def fit(config: RunConfig, machine: Machine, lengths: Lengths | None = None) -> 
                     tried.setdefault(proposal.setting, []).append(proposal)
     if plan.fits:
         values = _only_needed(values, tried, planned)
+    values = {setting: values[setting] for setting in _SETTINGS if setting in values}
     costs = {setting: proposals[0].cost for setting, proposals in tried.items()}
     return Fitted(planned(values), tuple(_explained(values, costs, planned)))
 
@@ -107,7 +108,7 @@ def _only_needed(
     planned: Callable[[dict[str, Any]], RunPlan],
 ) -> dict[str, Any]:
     """Take back what later changes made needless, wholly or in part, the costliest first."""
-    for setting in reversed(list(values)):
+    for setting in sorted(values, key=_SETTINGS.index, reverse=True):
         without = {key: value for key, value in values.items() if key != setting}
         milder = [without, *(values | {setting: proposal.after} for proposal in tried[setting])]
         values = next(candidate for candidate in milder if planned(candidate).fits)
@@ -229,3 +230,16 @@ _ORDER: tuple[Callable[[RunPlan], Iterator[_Proposal]], ...] = (
     _layers,
     _quantized,
 )
+_SETTINGS = (
+    "micro_batch_size",
+    "tail_chunk",
+    "attention",
+    "step",
+    "batch_size",
+    "max_seq_length",
+    "grad_accumulation_steps",
+    "lora_parameters.rank",
+    "num_layers",
+    "model",
+)
+"""All that may be changed, what costs least first."""

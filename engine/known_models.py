@@ -53,7 +53,8 @@ def _last(name: str) -> str:
 
 def tensors_of_config(config: Mapping[str, Any]) -> list[Tensor] | None:
     """Return the tensors of a Llama-like model; None for families that are built otherwise."""
-    mode = (config.get("quantization") or {}).get("mode", "affine")
+    quantization: Mapping[str, Any] = config.get("quantization") or {}
+    mode = quantization.get("mode", "affine")
     if config.get("model_type") not in {"llama", "mistral", "qwen2", "qwen3"} or mode != "affine":
         return None
     named = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
@@ -72,7 +73,11 @@ def _llama_like(config: Mapping[str, Any], dtype: str) -> Iterator[Tensor]:
 
 
 def _layer(config: Mapping[str, Any], at: str, dtype: str) -> Iterator[Tensor]:
-    family, hidden, heads = config["model_type"], config["hidden_size"], config["num_attention_heads"]
+    family, hidden, heads = (
+        config["model_type"],
+        config["hidden_size"],
+        config["num_attention_heads"],
+    )
     width = config.get("head_dim") or hidden // heads
     queries, inner = heads * width, config["intermediate_size"]
     keys = (config.get("num_key_value_heads") or heads) * width

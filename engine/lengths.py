@@ -43,9 +43,9 @@ class Lengths:
 def find_lengths(data: str, max_seq_length: int) -> Lengths:
     """Return how long the training rows are, from a local file's text or from the limit alone."""
     file = Path(data).expanduser() / "train.jsonl"
-    if is_local(data) and file.is_file():
-        if found := _from_text(file, max_seq_length):
-            return found
+    is_here = is_local(data) and file.is_file()
+    if is_here and (found := _from_text(file, max_seq_length)):
+        return found
     shortest = max(2, max_seq_length // SHORTEST_SHARE)
     basis = f"rows of {shortest:,} to {max_seq_length:,} tokens, as nobody has counted them yet"
     return Lengths((shortest,), (max_seq_length,), None, basis)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from engine import estimate
-from engine.events import MemoryPlan
 from engine.shapes import Tensor, shape_of
 from engine.trees import flatten, trainable
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     import mlx.nn as nn
 
     from engine.config import RunConfig
+    from engine.events import MemoryPlan
     from engine.shapes import ModelShape
 
 _DTYPES = {

@@ -33,10 +33,8 @@ def find_shape(model: str, dtype: str | None = None) -> ModelShape:
     Raises:
         ModelError: when the model is not here and not among the known ones.
     """
-    if is_local(model):
-        files = read_model_folder(Path(model).expanduser())
-    else:
-        files = _cached(model)
+    folder = Path(model).expanduser()
+    files = read_model_folder(folder) if is_local(model) else _cached(model)
     if files is None:
         config = known_config(model)
         if config is None:
@@ -56,11 +54,6 @@ def find_shape(model: str, dtype: str | None = None) -> ModelShape:
             "Put its model*.safetensors beside it.",
         )
     return shape_of(tensors, config, dtype)
-
-
-def is_here(model: str) -> bool:
-    """Whether the model's weights are on this machine."""
-    return is_local(model) or _cached(model) is not None
 
 
 def _cached(model: str) -> ModelFiles | None:

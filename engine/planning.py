@@ -1,4 +1,4 @@
-"""What a run will take, before anything is downloaded or loaded: memory, time, and what it trains."""
+"""What a run will take, before anything is downloaded or loaded: memory, time, what it trains."""
 
 from __future__ import annotations
 
@@ -210,9 +210,7 @@ def _evaluations(config: RunConfig) -> int:
     return 1 + -(-config.iters // config.steps_per_eval)
 
 
-def _evaluation_flops(
-    model: ModelShape, config: RunConfig, widths: Mapping[int, float]
-) -> float:
+def _evaluation_flops(model: ModelShape, config: RunConfig, widths: Mapping[int, float]) -> float:
     # How many rows there are to evaluate on is not known where all of them are wanted.
     batches = config.val_batches if config.val_batches >= 0 else _USUAL_BATCHES
     return batches * sum(

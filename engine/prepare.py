@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from engine.step import Stepper
 
 
-
 @dataclass
 class Prepared:
     """A run ready for its first step."""

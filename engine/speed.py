@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SECONDS = 1.0
 FEWEST_STEPS = 2
-_CPU = {"hidden_size": 768, "intermediate_size": 2048, "width": 256}
+_CPU = {"hidden_size": 768, "intermediate_size": 2048, "width": 128}
 _GPU = {"hidden_size": 1536, "intermediate_size": 6144, "width": 1024}
 _TINY = {"hidden_size": 48, "intermediate_size": 96, "width": 8}
 _LAYERS = 2

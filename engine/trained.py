@@ -146,6 +146,8 @@ def _check(model: ModelShape, modules: list[tuple[str, Linear]], config: RunConf
     side, where = min(small)
     if parameters.rank > side:
         raise ConfigError(
-            [f"lora_parameters.rank: {parameters.rank} is larger than {where}, "
-             f"whose smaller side is {side}"]
+            [
+                f"lora_parameters.rank: {parameters.rank} is larger than {where}, "
+                f"whose smaller side is {side}"
+            ]
         )

@@ -178,9 +178,10 @@ def plan(
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def presets(is_json: bool) -> None:
     """List the ready configurations, and whether each fits this machine."""
-    from tui.cli_plan import machine_to_plan_for, preset_verdicts
+    from engine.machine import guessed_machine, known_machine
+    from tui.cli_plan import preset_verdicts
 
-    verdicts = preset_verdicts(machine_to_plan_for())
+    verdicts = preset_verdicts(known_machine() or guessed_machine())
     found = [(name, preset_summary(name), verdicts[name]) for name in preset_names()]
     if is_json:
         _print_json(

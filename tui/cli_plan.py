@@ -134,4 +134,3 @@ def _change(change: Change) -> str:
     time = "" if change.time_ratio is None else f", {share(change.time_ratio)}"
     what = f"{change.setting}: {change.before} → {change.after}"
     return f"  {what}  saves {size(change.saved_bytes)}{time}; {change.cost}"
-

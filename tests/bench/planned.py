@@ -10,15 +10,26 @@ the same with a tiny shape. Median and worst error come last.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.bars import BASE_MAC
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import mlx.core as mx
+
+    from engine.config import RunConfig
+    from engine.events import MemoryPlan
+    from engine.optimizer import Updater
+    from engine.step import LayerStep
 
 MEDIAN_BAR, WORST_BAR = 0.05, 0.12
 
@@ -111,39 +122,56 @@ def main() -> None:
     print(json.dumps(summary) if options.json else _verdict(summary))
 
 
-def measure(configuration: Configuration, options: Any, *, on_cpu: bool) -> dict[str, Any]:
+def measure(c: Configuration, options: Any, *, on_cpu: bool) -> dict[str, Any]:
     """Plan a configuration, then train it for some steps and count."""
-    import mlx.core as mx
-    import numpy as np
+    run = _settings(c)
+    stored, plan = _planned(c, run, options, on_cpu=on_cpu)
+    began = time.perf_counter()
+    peak = _measured(c, run, options, on_cpu=on_cpu)
+    return {
+        **asdict(c),
+        "planned": plan.peak,
+        "measured": peak,
+        "error": plan.peak / peak - 1,
+        "stored": stored.peak,
+        "plan": asdict(plan),
+        "seconds": time.perf_counter() - began,
+    }
 
-    from engine import estimate
+
+def _settings(c: Configuration) -> RunConfig:
     from engine.config import validate
-    from engine.known_models import tensors_of_config
-    from engine.layers import StepSettings
-    from engine.model import attach
-    from engine.optimizer import Updater
-    from engine.parts import Parts
-    from engine.shapes import shape_of
-    from engine.step import LayerStep, run_step
-    from tests.bench.shapes import KEYS, SHAPES, build
-    from tests.bench.step import unfused_attention
+    from tests.bench.shapes import KEYS
 
-    c = configuration
-    lora = {"rank": c.rank, "scale": 2.0, "dropout": c.dropout, "keys": KEYS}
-    run = validate(
+    return validate(
         {
             "num_layers": -1,
             "optimizer": "adamw",
             "learning_rate": 1e-5,
-            "lora_parameters": lora,
+            "lora_parameters": {
+                "rank": c.rank,
+                "scale": 2.0,
+                "dropout": c.dropout,
+                "keys": KEYS,
+            },
             "fine_tune_type": c.kind,
             "batch_size": c.micro * c.parts,
         }
     )
-    score_bytes = None if options.fused else int(options.score_mb * 1e6)
+
+
+def _planned(
+    c: Configuration, run: RunConfig, options: Any, *, on_cpu: bool
+) -> tuple[MemoryPlan, MemoryPlan]:
+    """What is stored, and the whole plan, from the shape alone."""
+    from engine import estimate
+    from engine.known_models import tensors_of_config
+    from engine.shapes import shape_of
+    from tests.bench.shapes import SHAPES
+
     values = SHAPES[c.shape]
-    quantization = {"bits": c.bits, "group_size": 64}
-    tensors = tensors_of_config(values | ({"quantization": quantization} if c.bits else {}))
+    packed = {"quantization": {"bits": c.bits, "group_size": 64}} if c.bits else {}
+    tensors = tensors_of_config(values | packed)
     assert tensors is not None
     shape = shape_of(tensors, values, "F32" if on_cpu else "F16")
     stored = estimate.stored(shape, run)
@@ -152,14 +180,28 @@ def measure(configuration: Configuration, options: Any, *, on_cpu: bool) -> dict
         width=c.length,
         chunk=options.chunk,
         method="layers",
-        score_bytes=0 if options.fused and not on_cpu else score_bytes,
+        score_bytes=0 if options.fused and not on_cpu else _score_bytes(options),
     )
     step_shape = estimate.step_shape(shape, run, is_eager=on_cpu)
-    plan = estimate.with_step(stored, step_shape, size, c.micro)
+    return stored, estimate.with_step(stored, step_shape, size, c.micro)
 
-    original = mx.fast.scaled_dot_product_attention
-    if not options.fused:
-        mx.fast.scaled_dot_product_attention = unfused_attention
+
+def _score_bytes(options: Any) -> int | None:
+    return None if options.fused else int(options.score_mb * 1e6)
+
+
+def _measured(c: Configuration, run: RunConfig, options: Any, *, on_cpu: bool) -> int:
+    """MLX's peak over some steps and updates, less what was there before."""
+    import mlx.core as mx
+
+    from engine.layers import StepSettings
+    from engine.model import attach
+    from engine.optimizer import Updater
+    from engine.parts import Parts
+    from engine.step import LayerStep
+    from tests.bench.shapes import build
+
+    # What is kept for reuse is no part of the peak, but it may run the device full.
     mx.set_cache_limit(512_000_000)
     before = mx.get_active_memory()
     model = build(c.shape, mx.float32 if on_cpu else mx.float16, c.bits)
@@ -167,41 +209,53 @@ def measure(configuration: Configuration, options: Any, *, on_cpu: bool) -> dict
     mx.eval(model.parameters())
     model.train()
     updater = Updater(model, run, is_compiled=not on_cpu)
-    stepper = LayerStep(
-        Parts(model),
-        StepSettings(
-            tail_chunk=options.chunk,
-            compiled=not on_cpu,
-            pipelined=not on_cpu,
-            score_bytes=score_bytes,
-        ),
+    settings = StepSettings(
+        tail_chunk=options.chunk,
+        compiled=not on_cpu,
+        pipelined=not on_cpu,
+        score_bytes=_score_bytes(options),
     )
-    rng = np.random.default_rng(0)
-    rows = (run.batch_size, c.length + 1)
-    trained = np.ones((run.batch_size, c.length), np.bool_)
+    stepper = LayerStep(Parts(model), settings)
     mx.clear_cache()
     mx.reset_peak_memory()
-    began = time.perf_counter()
-    for step in range(options.steps):
-        tokens = rng.integers(0, values["vocab_size"], rows).astype(np.int32)
-        gradients: dict[str, mx.array] = {}
-        run_step(stepper, tokens, trained, gradients, _Steady(c.micro), [c.length], 0, step)
-        updater.apply(gradients, trained.size)
-    seconds = time.perf_counter() - began
+    with _attention(is_fused=options.fused):
+        for step in range(options.steps):
+            _train(stepper, updater, c, step)
     peak = mx.get_peak_memory() - before
-    mx.fast.scaled_dot_product_attention = original
     del model, updater, stepper
     gc.collect()
     mx.clear_cache()
-    return {
-        **asdict(c),
-        "planned": plan.peak,
-        "measured": peak,
-        "error": plan.peak / peak - 1,
-        "stored": stored.peak,
-        "plan": asdict(plan),
-        "seconds": seconds,
-    }
+    return peak
+
+
+def _train(stepper: LayerStep, updater: Updater, c: Configuration, step: int) -> None:
+    import numpy as np
+
+    from engine.step import run_step
+
+    rows = c.micro * c.parts
+    rng = np.random.default_rng(step)
+    tokens = rng.integers(0, stepper.parts.vocabulary, (rows, c.length + 1)).astype(np.int32)
+    trained = np.ones((rows, c.length), np.bool_)
+    gradients: dict[str, mx.array] = {}
+    run_step(stepper, tokens, trained, gradients, _Steady(c.micro), [c.length], 0, step)
+    updater.apply(gradients, trained.size)
+
+
+@contextlib.contextmanager
+def _attention(*, is_fused: bool) -> Generator[None]:
+    """Unless it is to be fused, what Metal computes while training."""
+    import mlx.core as mx
+
+    from tests.bench.step import unfused_attention
+
+    original = mx.fast.scaled_dot_product_attention
+    if not is_fused:
+        mx.fast.scaled_dot_product_attention = unfused_attention
+    try:
+        yield
+    finally:
+        mx.fast.scaled_dot_product_attention = original
 
 
 class _Steady:

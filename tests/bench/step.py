@@ -283,7 +283,9 @@ def _stock(case: Case, model: Any) -> dict[str, Any]:
     return {"seconds": seconds, "loss": losses[-1]}
 
 
-def unfused_attention(q: Any, k: Any, v: Any, *, scale: float, mask: Any = None, sinks: Any = None) -> Any:
+def unfused_attention(
+    q: Any, k: Any, v: Any, *, scale: float, mask: Any = None, sinks: Any = None
+) -> Any:
     """MLX's own fallback: what Metal computes while training."""
     import mlx.core as mx
 

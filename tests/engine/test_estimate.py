@@ -1,10 +1,10 @@
-"""What is stored is known to the byte; what a step needs is derived, and compared with the real one."""
+"""What is stored is known to the byte; what a step needs is compared with what a real one took."""
 
 from __future__ import annotations
 
 import gc
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -13,7 +13,6 @@ from mlx_lm.models import llama
 
 from engine import estimate, loaded
 from engine.config import RunConfig, validate
-from engine.events import MemoryPlan
 from engine.layers import StepSettings
 from engine.model import attach
 from engine.model_shape import find_shape
@@ -23,6 +22,9 @@ from engine.prepare import eager_on_cpu
 from engine.step import LayerStep, Stepper, WholeGraphStep, run_step
 from engine.trees import flatten, trainable
 from tests.engine.stepping import Steady, tiny_model
+
+if TYPE_CHECKING:
+    from engine.events import MemoryPlan
 
 KINDS: dict[str, dict[str, Any]] = {
     "LoRA": {},
@@ -68,12 +70,18 @@ def test_sums_of_accumulated_steps_stand_beside_a_steps_own_gradients() -> None:
     assert summed == replace(once, gradients=2 * once.gradients)
 
 
-def needed(rows: int = 2, *, is_eager: bool = False, **changes: Any) -> MemoryPlan:
-    values = {"batch": 8, "width": 1024, "chunk": 256, "method": "layers", "score_bytes": None}
+def needed(rows: int = 2, **changes: Any) -> MemoryPlan:
+    values: dict[str, Any] = {
+        "batch": 8,
+        "width": 1024,
+        "chunk": 256,
+        "method": "layers",
+        "score_bytes": None,
+    }
     run = settings(**changes.pop("run", {}))
     size = estimate.StepSize(**(values | changes))
     model = find_shape(MODEL)
-    shape = estimate.step_shape(model, run, is_eager=is_eager)
+    shape = estimate.step_shape(model, run)
     return estimate.with_step(estimate.stored(model, run), shape, size, rows)
 
 
@@ -101,7 +109,7 @@ def test_a_step_adds_to_what_is_stored() -> None:
 
 
 @pytest.mark.parametrize("more", [{"rows": 3}, {"width": 1032}])
-def test_more_rows_and_wider_ones_need_more(more: dict[str, int]) -> None:
+def test_more_rows_and_wider_ones_need_more(more: dict[str, Any]) -> None:
     for method in ("layers", "whole-graph"):
         assert needed(method=method, **more).peak > needed(method=method).peak
 

@@ -106,9 +106,7 @@ def test_dora_and_named_modules_are_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("group_size", [32, 64])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
-def test_quantised_models_are_exact(
-    bits: int, group_size: int, kind: str, tmp_path: Path
-) -> None:
+def test_quantised_models_are_exact(bits: int, group_size: int, kind: str, tmp_path: Path) -> None:
     config = SIZES | {"model_type": "qwen2", "tie_word_embeddings": False, "intermediate_size": 128}
     model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
     nn.quantize(model, group_size=group_size, bits=bits)
@@ -148,7 +146,9 @@ def test_a_header_tells_the_shape_without_the_weights(tmp_path: Path) -> None:
     config = SIZES | {"model_type": "olmoe"}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     model = build("llama")
-    weights = {name: array.astype(mx.bfloat16) for name, array in flatten(model.parameters()).items()}
+    weights = {
+        name: array.astype(mx.bfloat16) for name, array in flatten(model.parameters()).items()
+    }
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
     shape = find_shape(str(tmp_path))
     assert shape.base_bytes == sum(array.nbytes for array in weights.values())
@@ -210,5 +210,5 @@ def test_adapters_that_do_not_suit_the_model_are_refused_as_when_it_is_loaded() 
         trained_tensors(
             shape, settings(lora_parameters={"rank": 2, "scale": 1.0, "keys": ["nothing"]})
         )
-    with pytest.raises(ConfigError, match="rank: 512 is larger than .*whose smaller side is 192"):
+    with pytest.raises(ConfigError, match=r"rank: 512 is larger than .*whose smaller side is 192"):
         trained_tensors(shape, settings(lora_parameters={"rank": 512, "scale": 1.0}))
