@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tokenizers import Tokenizer
 
 from engine import machine as machines
 from engine import work
-from engine.config import load_config
+from engine.config import load_config, validate
 from engine.lengths import Lengths, batches_by_width, find_lengths
 from engine.machine import Machine
 from engine.model_shape import find_shape
 from engine.planning import FASTEST, SLOWEST, make_plan
+from engine.prepare import Prepared, eager_on_cpu, prepare
 from engine.preset_files import preset_names
 from engine.preset_plans import alternative, plan_presets
-from tests.tiny import chat_row, write_rows
+from tests.tiny import chat_row, make_tiny_data, make_tiny_model, write_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 MAC = Machine(
     device="Apple M2 (GPU)",
@@ -201,3 +205,40 @@ def test_a_machine_is_measured_once_in_a_process_of_its_own(
     assert machine.layer_seconds > 0
     assert machine.budget_bytes > 0
     assert machines.known_machine() == machine
+
+
+@pytest.mark.parametrize("changes", [{}, {"micro_batch_size": 2}, {"step": "whole-graph"}])
+def test_the_plan_before_loading_is_that_of_the_run(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = validate(
+        {
+            "model": str(make_tiny_model(tmp_path / "model")),
+            "data": str(make_tiny_data(tmp_path / "data")),
+            "num_layers": -1,
+            "iters": 4,
+            "optimizer": "adamw",
+            "lora_parameters": {"rank": 4, "scale": 1.0, "dropout": 0.1},
+            "memory_budget_bytes": 100_000_000,
+            **changes,
+        }
+    )
+    with eager_on_cpu():
+        prepared = finished(prepare(run))
+    lengths = Lengths.exactly(prepared.train.lengths.tolist(), "counted")
+    plan = make_plan(run, replace(MAC, is_cpu=True), lengths=lengths)
+    assert plan.memory == replace(prepared.memory, data=0)
+    assert (plan.micro_batch, plan.updates) == (prepared.micro_batch, prepared.updates)
+    assert plan.trainable_parameters == prepared.adapted.trainable_parameters
+    assert plan.model.parameters == prepared.adapted.total_parameters
+    assert plan.epochs == float(prepared.plan.epoch[-1])
+    assert plan.step == prepared.stepper.method
+
+
+def finished(generator: Generator[Any, None, Prepared]) -> Prepared:
+    """Let a generator run to its end, and return what it returns."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
