@@ -121,8 +121,14 @@ class EtaEstimator:
             return None
         costs = self._costs()
         ratios = [seconds / costs[place] for place, seconds in self._recent]
-        kept = _undisturbed(ratios)
-        level = fmean(kept)
+        least, most = _undisturbed(ratios)
+        kept = [ratio for ratio in ratios if least <= ratio <= most]
+        weights = [
+            costs[place]
+            for (place, _), ratio in zip(self._recent, ratios, strict=True)
+            if least <= ratio <= most
+        ]
+        level = float(np.average(kept, weights=weights))
         left = self._still_left(iteration)
         steps = level * float(costs @ left)
         fixed = self._fixed_seconds(iteration)
@@ -132,24 +138,16 @@ class EtaEstimator:
         )
 
     def _costs(self) -> npt.NDArray[np.float64]:
-        """``[sizes]``: seconds of a step of each size, from medians and what lies between them."""
+        """``[sizes]``: seconds of a step of each size: a line, and how the medians lie about it."""
         known = sorted(self._medians)
         sizes = self._sizes.astype(np.float64)
-        rates = [self._medians[place] / sizes[place] for place in known]
-        if len(known) > 1:
-            # A median of few says less than its neighbours together do.
-            rates = self._smoothed(known, rates)
-        return np.interp(sizes, sizes[known], rates) * sizes
-
-    def _smoothed(self, known: list[int], rates: list[float]) -> list[float]:
-        """Draw the seconds a position of rarely seen sizes towards those of all sizes."""
-        weights = [len(self._times[place]) for place in known]
-        fixed, slope = _line([1 / float(self._sizes[place]) for place in known], rates, weights)
-        return [
-            (weight * rate + FEWEST * (fixed + slope / float(self._sizes[place])))
-            / (weight + FEWEST)
-            for place, rate, weight in zip(known, rates, weights, strict=True)
-        ]
+        counts = np.array([len(self._times[place]) for place in known], np.float64)
+        medians = np.array([self._medians[place] for place in known])
+        fixed, slope = _line(sizes[known], medians, counts / sizes[known])
+        line = fixed + slope * sizes
+        # A median of few says less than the line through all.
+        ratios = (counts * medians / line[known] + FEWEST) / (counts + FEWEST)
+        return np.interp(sizes, sizes[known], ratios) * line
 
     def _still_left(self, iteration: int) -> npt.NDArray[np.int64]:
         """``[sizes]``: steps of each size after an iteration."""
@@ -180,11 +178,11 @@ def _usual(values: deque[float]) -> float:
     return median(values) if values else 0.0
 
 
-def _undisturbed(ratios: list[float]) -> list[float]:
-    """Leave out what lies far from the rest; a step may well take twice as long for its update."""
+def _undisturbed(ratios: list[float]) -> tuple[float, float]:
+    """Return the bounds beyond which a step was disturbed."""
     middle = median(ratios)
     deviation = max(STEADY * middle, 1.4826 * median(abs(r - middle) for r in ratios))
-    return [r for r in ratios if abs(r - middle) <= DISTURBED * deviation]
+    return middle - DISTURBED * deviation, middle + DISTURBED * deviation
 
 
 def _uncertainty(ratios: list[float], left: int) -> float:
@@ -202,10 +200,17 @@ def _uncertainty(ratios: list[float], left: int) -> float:
     return 2 * (scatter**2 + drift**2) ** 0.5 + DRIFT * fmean(ratios)
 
 
-def _line(x: list[float], y: list[float], weights: list[int]) -> tuple[float, float]:
-    """Return the weighted least-squares line through points: where it begins, and its slope."""
-    wide, high, weight = np.array(x), np.array(y), np.array(weights, np.float64)
-    centre, level = np.average(wide, weights=weight), np.average(high, weights=weight)
-    square = float((weight * (wide - centre) ** 2).sum())
-    slope = float((weight * (wide - centre) * (high - level)).sum()) / square if square else 0.0
-    return float(level - slope * centre), slope
+def _line(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the least-squares line through points, where it begins and its slope.
+
+    It goes through the origin where it would begin below it, or fall.
+    """
+    centre, level = np.average(x, weights=weights), np.average(y, weights=weights)
+    square = float((weights * (x - centre) ** 2).sum())
+    slope = float((weights * (x - centre) * (y - level)).sum()) / square if square else 0.0
+    fixed = float(level - slope * centre)
+    if slope > 0 and fixed >= 0:
+        return fixed, slope
+    return 0.0, float((weights * x * y).sum() / (weights * x * x).sum())

@@ -73,12 +73,11 @@ def show_plan(asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | No
 
 def machine_to_plan_for(speed: float | None = None) -> Machine:
     """Return this machine; the first time it is measured, and says so."""
-    if speed is not None:
-        return dataclasses.replace(known_machine() or this_machine(), flops_per_second=speed)
-    if known := known_machine():
-        return known
-    say("Measuring this machine once, for a few seconds…", sys.stderr)
-    return this_machine()
+    machine = known_machine()
+    if machine is None:
+        say("Measuring this machine once, for a few seconds…", sys.stderr)
+        machine = this_machine()
+    return machine if speed is None else dataclasses.replace(machine, flops_per_second=speed)
 
 
 def preset_verdicts(machine: Machine) -> dict[str, str]:

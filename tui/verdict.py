@@ -9,7 +9,7 @@ from tui.words import significant, size
 if TYPE_CHECKING:
     from engine.planning import RunPlan, Seconds
 
-_UNITS = ((86_400, "d", 2), (3600, "h", 1), (60, "min", 1), (1, "s", 0))
+_UNITS = ((86_400, "d", 2), (3600, "h", 1), (60, "min", 1))
 """Seconds, name, and how many of it there must be for a time to be said in it."""
 
 
@@ -35,7 +35,7 @@ def of_budget(plan: RunPlan) -> str:
 
 
 def span(seconds: Seconds) -> str:
-    """Say a range of times: ``9–12 h``, ``40 min – 3 h``, ``under 1 s``."""
+    """Say a range of times: ``9–12 h``, ``40 min – 3 h``."""
     low, low_unit = _in_unit(seconds.low)
     high, high_unit = _in_unit(seconds.high)
     if low_unit == high_unit:
@@ -46,11 +46,10 @@ def span(seconds: Seconds) -> str:
 def _in_unit(seconds: float) -> tuple[str, str]:
     for unit, name, fewest in _UNITS:
         if seconds >= fewest * unit:
-            count = seconds / unit
-            return (f"{count:.0f}" if count >= 1 else "under 1"), name
-    return "0", "s"
+            return f"{seconds / unit:.0f}", name
+    return f"{max(1, seconds):.0f}", "s"
 
 
 def share(ratio: float) -> str:
-    """Say what part of its time a run then takes: ``half the time`` needs no figure."""
+    """Say what part of its time a run then takes."""
     return f"{significant(ratio)} × the time"
