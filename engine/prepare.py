@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 import psutil
 
-from engine import estimate
+from engine import estimate, loaded
 from engine import events as ev
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
     from engine.step import Stepper
-
-SPENDABLE = 0.9
-"""Share of the budget that outputs kept for speed may fill; an estimate may be short."""
-CPU_SCORE_BYTES = 64_000_000
-METAL_SCORE_BYTES = 64_000_000
 
 
 @dataclass
@@ -176,13 +171,18 @@ def step_settings(config: RunConfig) -> StepSettings:
     if config.attention == "fused" or (config.attention == "auto" and has_fused_backward):
         score_bytes = None
     else:
-        score_bytes = CPU_SCORE_BYTES if on_cpu else METAL_SCORE_BYTES
+        score_bytes = estimate.BLOCK_SCORE_BYTES
     return StepSettings(
         tail_chunk=config.tail_chunk,
         compiled=not on_cpu,
         pipelined=not on_cpu,
         score_bytes=score_bytes,
     )
+
+
+def has_fused_attention(settings: StepSettings) -> bool:
+    """Whether attention's backward pass makes no scores at all here."""
+    return settings.score_bytes is None and mx.cuda.is_available()
 
 
 def default_budget() -> int:
@@ -226,40 +226,30 @@ def eager_on_cpu() -> Generator[None]:
 def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) -> Prepared:
     """Choose the micro-batch from the budget, and say where the memory will go."""
     config, model = prepared.config, prepared.adapted.model
-    shapes = estimate.shapes_of(model, files.config)
-    plan = estimate.stored(model, prepared.updater.state_bytes)
+    base = loaded.model_shape(model, files.config)
+    shape = estimate.step_shape(base, config, is_eager=not settings.compiled)
+    plan = loaded.stored(model, prepared.updater.state_bytes, config)
     split = prepared.train
     data = split.tokens.nbytes + split.trained.nbytes + split.offsets.nbytes
-    plan = ev.MemoryPlan(plan.base, plan.adapters, plan.gradients, plan.optimizer, data=data)
-    method = "layers" if prepared.stepper.method == "layers" else "whole-graph"
-    width, chunk = max(prepared.plan.widths), settings.tail_chunk
-    rows = config.micro_batch_size or estimate.largest_micro_batch(
-        plan,
-        shapes,
-        batch_size=config.batch_size,
-        budget_bytes=prepared.budget_bytes,
-        width=width,
-        chunk=chunk,
-        method=method,
-        score_bytes=settings.score_bytes,
+    plan = replace(plan, data=data)
+    size = estimate.StepSize(
+        batch=config.batch_size,
+        width=max(prepared.plan.widths),
+        chunk=settings.tail_chunk,
+        method="layers" if prepared.stepper.method == "layers" else "whole-graph",
+        score_bytes=0 if has_fused_attention(settings) else settings.score_bytes,
     )
+    budget = prepared.budget_bytes
+    rows = config.micro_batch_size or estimate.largest_micro_batch(plan, shape, size, budget)
     prepared.micro_batch = min(rows, config.batch_size)
-    prepared.memory = estimate.with_step(
-        plan,
-        shapes,
-        rows=prepared.micro_batch,
-        width=width,
-        chunk=chunk,
-        method=method,
-        score_bytes=settings.score_bytes,
-    )
+    prepared.memory = estimate.with_step(plan, shape, size, prepared.micro_batch)
     _keep_outputs(prepared)
     return prepared
 
 
 def _keep_outputs(prepared: Prepared) -> None:
     """Spend memory that the plan leaves over on not computing layers twice."""
-    spare = int(prepared.budget_bytes * SPENDABLE) - prepared.memory.peak
+    spare = int(prepared.budget_bytes * estimate.KEPT_SHARE) - prepared.memory.peak
     if isinstance(prepared.stepper, LayerStep) and spare > 0:
         used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)

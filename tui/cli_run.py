@@ -83,7 +83,7 @@ def prepare(asked: Asked) -> tuple[RunConfig, RunDirectory]:
     Raises:
         InputError: with everything that was found wrong.
     """
-    config = load_config(asked.source, _overrides(asked))
+    config = load_config(asked.source, overrides(asked))
     path = asked.run_dir or new_run_path(_run_name(config, asked.source))
     directory = RunDirectory(path.expanduser().absolute())
     checks: tuple[Callable[[], None], ...] = (
@@ -137,7 +137,7 @@ def quieten_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _overrides(asked: Asked) -> dict[str, Any]:
+def overrides(asked: Asked) -> dict[str, Any]:
     """What the command line sets; the options with a name of their own win.
 
     Raises:
