@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import ConfigError
 from engine.shapes import FLOATS, ITEMSIZES, LayerShape, Linear, ModelShape, Tensor
+from engine.tensors import ALIGNMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -89,20 +90,20 @@ def optimizer_bytes(tensors: Iterable[Tensor], config: RunConfig) -> int:
 def adapter_file_bytes(tensors: Sequence[Tensor], iteration: int) -> int:
     """Return the size of the checkpoint that holds these arrays.
 
-    A length of 8 bytes, a JSON header without spaces, and the arrays
-    (https://huggingface.co/docs/safetensors). MLX writes the arrays in an order of its own, so the
-    offsets may have a digit more or less; the rest is exact.
+    A length of 8 bytes, a padded JSON header without spaces, and the arrays by name
+    (https://huggingface.co/docs/safetensors), as ``write_tensors`` writes them.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "mlx", "iteration": str(iteration)}}
     end = 0
-    for tensor in tensors:
+    for tensor in sorted(tensors, key=lambda tensor: tensor.name):
         start, end = end, end + tensor.nbytes
         header[tensor.name] = {
             "data_offsets": [start, end],
             "dtype": tensor.dtype,
             "shape": list(tensor.shape),
         }
-    return 8 + len(json.dumps(header, separators=(",", ":"))) + end
+    text = json.dumps(header, separators=(",", ":"))
+    return 8 + -(-len(text) // ALIGNMENT) * ALIGNMENT + end
 
 
 def _adapter(path: str, module: Linear, rank: int, *, is_dora: bool) -> list[Tensor]:

@@ -62,7 +62,7 @@ def run(asked: Asked, output: Output | None) -> int:
     output = output or ("dashboard" if has_person() else "plain")
     if asked.is_resume:
         config, directory, resume = prepare_resume(
-            asked.source or None, _overrides(asked), asked.run_dir
+            asked.source or None, overrides(asked), asked.run_dir
         )
     else:
         (config, directory), resume = prepare(asked), None
