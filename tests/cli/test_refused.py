@@ -31,7 +31,7 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
     ("arguments", "parts"),
     [
         (("rnu",), ("No such command 'rnu'", "'run'")),
-        (("run",), ("Missing argument",)),
+        (("run",), ("Give either a preset or YAML file, or --resume",)),
         (("run", "demo", "--plian"), ("--plian", "--plain")),
         (("demo", "--plain", "--json"), ("exclude each other",)),
         (("run", "demoo"), ("no preset 'demoo'", "Did you mean 'demo'?")),
