@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.journal import read_history
+from engine.machine import known_machine
 from engine.preset_files import preset_names, preset_summary
 from engine.runs import RunDirectory, home, list_runs
 from engine.view import TRACE_SAMPLES
+from tui.cli_plan import preset_verdicts
 from tui.controls import Doors, HomeData, PresetLine, RunLine
 from tui.terminal import StrayOutput
 from tui.watch import BAD_INPUT
@@ -86,7 +88,10 @@ def show_home() -> int:
 
 def home_data() -> HomeData:
     """Gather the presets, the newest runs, and what machine this is."""
-    presets = tuple(PresetLine(name, preset_summary(name)) for name in preset_names())
+    verdicts = _verdicts()
+    presets = tuple(
+        PresetLine(name, preset_summary(name), verdicts.get(name, "")) for name in preset_names()
+    )
     runs = tuple(
         RunLine(
             name=run.directory.name,
@@ -100,6 +105,12 @@ def home_data() -> HomeData:
         for run in list_runs(MOST_RUNS)
     )
     return HomeData(presets, runs, _machine())
+
+
+def _verdicts() -> dict[str, str]:
+    """What the presets' plans say; nothing where this machine was never measured."""
+    machine = known_machine()
+    return preset_verdicts(machine) if machine else {}
 
 
 def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:

@@ -68,6 +68,8 @@ class PresetLine:
 
     name: str
     description: str
+    verdict: str = ""
+    """Whether it fits this machine, in words; empty where that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -49,7 +50,7 @@ def test_the_demo_trains_to_its_end(tmp_path: Path) -> None:
         terminal.press("q")
         words = terminal.wait_for("exit code 0", 30)
     assert "Completed at" in words
-    assert [folder.name for folder in tmp_path.iterdir()] == ["runs"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["cache", "runs"]
 
 
 def test_the_tests_are_found_and_are_what_is_checked_before_a_merge() -> None:
@@ -73,6 +74,15 @@ def test_a_run_of_the_readme_is_one_that_can_be_asked_for(line: str) -> None:
     assert {key: getattr(config, key) for key in settings} == settings
 
 
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui plan")])
+def test_a_plan_of_the_readme_can_be_made(line: str, tmp_path: Path) -> None:
+    arguments = [*shlex.split(line)[3:], "--speed", "2", "--json"]
+    said = run(
+        sys.executable, "-m", "tui", *arguments, environment={"LORA_TUI_HOME": str(tmp_path)}
+    )
+    assert json.loads(said)["iterations"] == 15_000
+
+
 def test_cuda_replaces_the_build_for_the_cpu() -> None:
     [line] = [command for command in commands() if command.startswith("uv sync")]
     options = shlex.split(line)[2:]
@@ -82,7 +92,10 @@ def test_cuda_replaces_the_build_for_the_cpu() -> None:
 
 
 def test_every_command_is_run_or_read_here() -> None:
-    read = ("uv run lora-tui run ", "uv run lora-tui runs ", "uv sync")
+    read = (
+        *("uv run lora-tui run ", "uv run lora-tui runs ", "uv run lora-tui plan"),
+        "uv sync",
+    )
     assert [c for c in commands() if c not in (DEMO, TESTS) and not c.startswith(read)] == []
 
 
