@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from engine.errors import ConfigError, did_you_mean
 from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
+Format = Literal["prompt/completion", "chat", "alpaca", "sharegpt", "oasst", "llama-2", "text"]
 
 
 class Section(BaseModel):
@@ -57,13 +66,40 @@ class Schedule(Section):
     warmup_init: float = Field(default=0.0, ge=0)
 
 
+class HubDataset(Section):
+    """Parts of a data set of the hub, as mlx-lm's ``hf_dataset`` names them."""
+
+    path: str
+    name: str | None = None
+    """Has no effect, as in mlx-lm; where there is no path, it is the path."""
+    config: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """Arguments for ``datasets.load_dataset``, such as its ``name``."""
+    train_split: str = "train[:80%]"
+    valid_split: str = "train[-10%:]"
+    test_split: str | None = None
+    prompt_feature: str = "prompt"
+    completion_feature: str = "completion"
+    text_feature: str = "text"
+    chat_feature: str = "messages"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_is_path(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = cast("dict[str, Any]", values)
+        return {"path": given["name"], **given} if "name" in given else given
+
+
 class RunConfig(Section):
     """Every setting of a run. The first block is mlx-lm's, the second ours."""
 
     model: str = "Qwen/Qwen3-0.6b"
     """A folder, or a name on the Hugging Face hub."""
     data: str = "mlx-community/WikiSQL"
-    """A folder with train, valid and test.jsonl, or a data set's name on the hub."""
+    """A folder with train, valid and test files, one file, or a data set's name on the hub."""
+    hf_dataset: list[HubDataset] = Field(default_factory=list[HubDataset])
+    """Data sets of the hub by their splits, one after the other; ``data`` is then not read."""
     train: bool = True
     fine_tune_type: Literal["lora", "dora", "full"] = "lora"
     optimizer: Optimizer = "adam"
@@ -109,6 +145,10 @@ class RunConfig(Section):
 
     name: str | None = None
     """What the run is called; None makes a name from model and data."""
+    data_format: Literal["auto"] | Format = "auto"
+    """What the rows are; auto looks at them."""
+    validation_split: float = Field(default=0.02, ge=0, le=0.5)
+    """Share of the training rows to measure on where there are no validation rows; 0 for none."""
     memory_budget_bytes: int | None = Field(default=None, ge=100_000_000)
     """What the run may use; None leaves it to the machine."""
     micro_batch_size: int | None = Field(default=None, ge=1)
@@ -139,6 +179,18 @@ class RunConfig(Section):
     """Seconds of yellow that follow one action of the guard before the next."""
     green_seconds: float = Field(default=30.0, ge=0)
     """Memory pressure has to be green for so long before a run that the guard paused goes on."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_hub_data(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Take one ``hf_dataset`` for a list of one, and its name for the name of the data."""
+        given: Any = values.get("hf_dataset")
+        if not given:
+            return values
+        several = cast("list[Any]", given) if isinstance(given, list) else [given]
+        sections = [cast("dict[str, Any]", one) for one in several if isinstance(one, dict)]
+        paths = [str(one.get("path") or one.get("name")) for one in sections]
+        return {"data": " + ".join(paths), **values, "hf_dataset": several}
 
 
 class _Loader(yaml.SafeLoader):
@@ -299,6 +351,7 @@ def _explain(problem: Any) -> str:
             owner: type[BaseModel] = {
                 "lora_parameters": LoraParameters,
                 "lr_schedule": Schedule,
+                "hf_dataset": HubDataset,
             }.get(location[0] if len(location) > 1 else "", RunConfig)
             hint = did_you_mean(location[-1], owner.model_fields)
             if location[-1] == "alpha":

@@ -3,7 +3,7 @@
 * LoraTuiError              what happened, and what to do next
   + InputError              something the person gave is not right (exit code 2)
     - ConfigError           settings: unknown names, wrong types, impossible values
-    - DataError             rows: a file and, where there is one, a line
+    - DataError             rows: a file and, where there is one, a line or row
     - ModelError            the model's folder or name
   + RunError                the run could not go on (exit code 1)
     - CheckpointError       a checkpoint could not be written
@@ -56,7 +56,7 @@ class DataError(InputError):
     def __init__(
         self, message: str, path: Path | None = None, line: int | None = None, hint: str = ""
     ) -> None:
-        where = f"{path}{f', line {line}' if line else ''}: " if path else ""
+        where = f"{path}{f', {place_of(path, line)}' if line else ''}: " if path else ""
         super().__init__(f"{where}{message}", hint)
         self.path = path
         self.line = line
@@ -96,6 +96,11 @@ class RunBusyError(RunError):
 
 class DeviceError(RunError):
     """The GPU gave up a computation: save nothing from memory, go on from the last checkpoint."""
+
+
+def place_of(path: Path, line: int) -> str:
+    """Return ``line 3`` for files that have lines, ``row 3`` for tables."""
+    return f"{'line' if path.suffix == '.jsonl' else 'row'} {line}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

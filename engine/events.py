@@ -7,13 +7,17 @@ comes back as NaN.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Pressure = Literal["green", "yellow", "red"]
 CheckpointReason = Literal[
@@ -346,24 +350,39 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _field_types(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _readers(kind: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
+    """Each field's name, and what makes its value from JSON's; None where it is the same."""
+    hints = typing.get_type_hints(kind)
+    return tuple((f.name, _reader(hints[f.name])) for f in fields(kind))
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
-    hints = _field_types(kind)
     return kind(
-        **{f.name: _typed(hints[f.name], values[f.name]) for f in fields(kind) if f.name in values}
+        **{
+            name: values[name] if read is None else read(values[name])
+            for name, read in _readers(kind)
+            if name in values
+        }
     )
 
 
-def _typed(hint: Any, value: Any) -> Any:
-    if value is None:
-        return math.nan if hint is float else None
+def _reader(hint: Any) -> Callable[[Any], Any] | None:
     if isinstance(hint, types.UnionType):
-        return value
+        return None
+    if hint is float:
+        return _float
     if is_dataclass(hint):
-        return _build(typing.cast("type", hint), value)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    return float(value) if hint is float else value
+        return functools.partial(_build_or_none, typing.cast("type", hint))
+    return _tuple if typing.get_origin(hint) is tuple else None
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _tuple(value: Any) -> tuple[Any, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def _build_or_none(kind: type, value: Any) -> Any:
+    return None if value is None else _build(kind, value)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_STEP, _BEGINNING = b'{"event": "step"', b'{"event": "started"'
-_FREQUENT = (_STEP, b'{"event": "host"')
+_STEP, _HOST, _BEGINNING = b'{"event": "step"', b'{"event": "host"', b'{"event": "started"'
+_FREQUENT = (_STEP, _HOST)
 """How the lines begin that there are thousands of."""
 _BLOCK_BYTES = 65_536
 
@@ -98,6 +98,29 @@ def read_journal(path: Path) -> list[ev.Event]:
         OSError: when the file is there and cannot be read.
     """
     return list(JournalReader(path).read())
+
+
+def read_history(path: Path, host_samples: int) -> list[ev.Event]:
+    """Return all that a screen shows of a run: of the host's samples only the newest few.
+
+    Args:
+        path: the journal.
+        host_samples: how many of them.
+
+    Raises:
+        OSError: when the file is there and cannot be read.
+    """
+    if not path.exists():
+        return []
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    spare = sum(line.startswith(_HOST) for line in lines) - host_samples
+    events: list[ev.Event] = []
+    for line in lines:
+        if spare > 0 and line.startswith(_HOST):
+            spare -= 1
+        elif (event := _parse(line)) is not None:
+            events.append(event)
+    return events
 
 
 def read_outline(path: Path) -> list[ev.Event]:

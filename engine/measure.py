@@ -9,12 +9,13 @@ import mlx.core as mx
 
 from engine import events as ev
 from engine.sample import answer
-from engine.step import MicroBatch, StepInterrupted
+from engine.step import StepInterrupted, split
 from engine.trees import number
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from engine.data.plan import Batch
     from engine.state import State
 
 
@@ -37,8 +38,7 @@ def evaluate(state: State) -> Generator[ev.Event, None, bool]:
     try:
         with state.pulse.phase("evaluating"):
             for batch in evaluation:
-                micro = MicroBatch(batch.tokens, batch.trained, range(len(batch.tokens)))
-                loss_sum += number(state.prepared.stepper.loss(micro, state.heed))
+                loss_sum += _loss_sum(state, batch)
                 tokens += batch.trained_tokens
     except StepInterrupted:
         return state.mailbox.stop_wish() is not None
@@ -78,13 +78,15 @@ def sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
                 config.sample_max_tokens,
                 state.heed.is_ending,
             )
+        seconds = time.perf_counter() - began
+        state.eta.add_sample(seconds)
         yield ev.Sampled(
             time=time.time(),
             iteration=state.iteration,
             prompt=prompt,
             text=text,
             base=is_base,
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
         )
 
 
@@ -96,6 +98,24 @@ def memory_of(state: State) -> ev.Memory:
         cache=mx.get_cache_memory(),
         footprint=state.footprint(),
     )
+
+
+def _loss_sum(state: State, batch: Batch) -> float:
+    """Sum a batch's losses in micro-batches: no more memory than a step takes.
+
+    Raises:
+        StepInterrupted: when a stop was asked for.
+    """
+    prepared = state.prepared
+    total = 0.0
+    first = 0
+    while first < len(batch.tokens):
+        size = max(1, state.mailbox.micro_batch())
+        micro = split(batch.tokens, batch.trained, size, prepared.plan.widths, first=first)
+        if micro.trained_tokens:
+            total += number(prepared.stepper.loss(micro, state.heed))
+        first += size
+    return total
 
 
 def _note(state: State, val_loss: float) -> bool:

@@ -1,4 +1,4 @@
-"""Everything that has to be known before the first step. Writes nothing to disk."""
+"""Everything that has to be known before the first step. Writes nothing but the token cache."""
 
 from __future__ import annotations
 
@@ -14,31 +14,27 @@ import mlx.core as mx
 import numpy as np
 import psutil
 
-from engine import estimate
+from engine import estimate, loaded
 from engine import events as ev
-from engine.data.encode import EncodedSplit, encode
+from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
-from engine.data.rows import Features, read_data
+from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
 from engine.optimizer import Updater
+from engine.runs import token_cache
 from engine.step import LayerStep
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from engine.config import RunConfig
-    from engine.data.rows import DataRows
+    from engine.data.rows import Row
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
     from engine.step import Stepper
-
-SPENDABLE = 0.9
-"""Share of the budget that outputs kept for speed may fill; an estimate may be short."""
-CPU_SCORE_BYTES = 64_000_000
-METAL_SCORE_BYTES = 64_000_000
 
 
 @dataclass
@@ -74,17 +70,17 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         InputError: when settings, data and model do not fit together.
     """
     yield _progress("data", "reading the data")
-    rows = read_data(config.data, _features(config), config.batch_size)
+    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
+    for note in rows.notes:
+        yield _progress("data", note)
     yield _progress("model", f"loading {Path(config.model).name}")
     files = find_model(config)
     adapted = load_adapted(config, files)
-    yield _progress("data", f"tokenising {len(rows.train) + len(rows.valid):,} rows")
-    train = encode(rows.train, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
-    valid = _encode_valid(rows, adapted, config)
-    for name, split in (("train", train), ("valid", valid)):
-        for message in split.statistics.warnings(name) if split else ():
-            yield ev.Warned(time=time.time(), message=message)
-    for message in _unused(config):
+    train = yield from _encoded("train", rows.train, adapted, config)
+    valid = None
+    if rows.valid and config.val_batches != 0:
+        valid = yield from _encoded("valid", rows.valid, adapted, config)
+    for message in (*rows.warnings, *_unused(config)):
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
     plan = BatchPlan.build(
@@ -95,7 +91,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         config.seed,
         config.max_seq_length,
     )
-    _check_positions(plan, files)
+    _check_positions(plan, train, files)
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
@@ -177,13 +173,18 @@ def step_settings(config: RunConfig) -> StepSettings:
     if config.attention == "fused" or (config.attention == "auto" and has_fused_backward):
         score_bytes = None
     else:
-        score_bytes = CPU_SCORE_BYTES if on_cpu else METAL_SCORE_BYTES
+        score_bytes = estimate.BLOCK_SCORE_BYTES
     return StepSettings(
         tail_chunk=config.tail_chunk,
         compiled=not on_cpu,
         pipelined=not on_cpu,
         score_bytes=score_bytes,
     )
+
+
+def has_fused_attention(settings: StepSettings) -> bool:
+    """Whether attention's backward pass makes no scores at all here."""
+    return settings.score_bytes is None and mx.cuda.is_available()
 
 
 def default_budget() -> int:
@@ -227,67 +228,69 @@ def eager_on_cpu() -> Generator[None]:
 def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) -> Prepared:
     """Choose the micro-batch from the budget, and say where the memory will go."""
     config, model = prepared.config, prepared.adapted.model
-    shapes = estimate.shapes_of(model, files.config)
-    plan = estimate.stored(model, prepared.updater.state_bytes)
+    base = loaded.model_shape(model, files.config)
+    shape = estimate.step_shape(base, config, is_eager=not settings.compiled)
+    plan = loaded.stored(model, prepared.updater.state_bytes, config)
     split = prepared.train
     data = split.tokens.nbytes + split.trained.nbytes + split.offsets.nbytes
-    plan = ev.MemoryPlan(plan.base, plan.adapters, plan.gradients, plan.optimizer, data=data)
-    method = "layers" if prepared.stepper.method == "layers" else "whole-graph"
-    width, chunk = max(prepared.plan.widths), settings.tail_chunk
-    rows = config.micro_batch_size or estimate.largest_micro_batch(
-        plan,
-        shapes,
-        batch_size=config.batch_size,
-        budget_bytes=prepared.budget_bytes,
-        width=width,
-        chunk=chunk,
-        method=method,
-        score_bytes=settings.score_bytes,
+    plan = replace(plan, data=data)
+    size = estimate.StepSize(
+        batch=config.batch_size,
+        width=max(prepared.plan.widths),
+        chunk=settings.tail_chunk,
+        method="layers" if prepared.stepper.method == "layers" else "whole-graph",
+        score_bytes=0 if has_fused_attention(settings) else settings.score_bytes,
     )
+    budget = prepared.budget_bytes
+    rows = config.micro_batch_size or estimate.largest_micro_batch(plan, shape, size, budget)
     prepared.micro_batch = min(rows, config.batch_size)
-    prepared.memory = estimate.with_step(
-        plan,
-        shapes,
-        rows=prepared.micro_batch,
-        width=width,
-        chunk=chunk,
-        method=method,
-        score_bytes=settings.score_bytes,
-    )
+    prepared.memory = estimate.with_step(plan, shape, size, prepared.micro_batch)
     _keep_outputs(prepared)
     return prepared
 
 
 def _keep_outputs(prepared: Prepared) -> None:
     """Spend memory that the plan leaves over on not computing layers twice."""
-    spare = int(prepared.budget_bytes * SPENDABLE) - prepared.memory.peak
+    spare = int(prepared.budget_bytes * estimate.KEPT_SHARE) - prepared.memory.peak
     if isinstance(prepared.stepper, LayerStep) and spare > 0:
         used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
         prepared.kept_bytes = used
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 
-def _encode_valid(rows: DataRows, adapted: Adapted, config: RunConfig) -> EncodedSplit | None:
-    if not rows.valid or config.val_batches == 0:
-        return None
-    return encode(rows.valid, adapted.tokenizer, config.mask_prompt, config.max_seq_length)
-
-
-def _features(config: RunConfig) -> Features:
-    return Features(
-        chat=config.chat_feature,
-        prompt=config.prompt_feature,
-        completion=config.completion_feature,
-        text=config.text_feature,
+def _encoded(
+    name: str, rows: Sequence[Row], adapted: Adapted, config: RunConfig
+) -> Generator[ev.Event, None, EncodedSplit]:
+    """Tokenise a split, or take it from the cache; says how far it is, and what became of rows."""
+    total = len(rows)
+    message = f"tokenising {total:,} rows of {name}"
+    yield _progress("data", message, 0, total)
+    encoder = encoding(
+        rows, adapted.tokenizer, config.mask_prompt, config.max_seq_length, token_cache()
     )
+    while True:
+        try:
+            yield _progress("data", message, next(encoder), total)
+        except StopIteration as end:
+            split: EncodedSplit = end.value
+            break
+    for warning in split.warnings(name):
+        yield ev.Warned(time=time.time(), message=warning)
+    return split
 
 
-def _check_positions(plan: BatchPlan, files: ModelFiles) -> None:
+def _check_positions(plan: BatchPlan, train: EncodedSplit, files: ModelFiles) -> None:
     most = files.max_positions
     # Learned position tables end there; rotary ones were never trained beyond.
     if most and (longest := max(plan.widths)) > most + 7:
+        row = int(train.lengths.argmax())
+        too_long = int((train.lengths - 1 > most).sum())
         raise ConfigError(
-            [f"max_seq_length: rows need {longest} positions, but the model has {most}"],
+            [
+                f"max_seq_length: rows need {longest} positions, but the model has {most} "
+                f"({too_long:,} of {len(train):,} rows are longer; the longest is number "
+                f"{train.lines[row]:,} in its file)"
+            ],
             hint=f"Set max_seq_length to {most} or less.",
         )
 
@@ -316,8 +319,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def _progress(stage: ev.Stage, message: str) -> ev.Progress:
-    return ev.Progress(time=time.time(), stage=stage, message=message)
+def _progress(stage: ev.Stage, message: str, done: int = 0, total: int = 0) -> ev.Progress:
+    return ev.Progress(time=time.time(), stage=stage, message=message, done=done, total=total)
 
 
 def positions_of(plan: BatchPlan) -> np.ndarray[Any, np.dtype[np.int64]]:

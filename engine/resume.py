@@ -24,8 +24,14 @@ FREE = frozenset(
     }
 )  # fmt: skip
 """Settings that may change within a run: the same mathematics, or more of it."""
-MADE_OF = {"model": "model", "data": "data"}
-"""Settings that are only names; what they stand for has a fingerprint."""
+MADE_OF = {
+    "model": "model",
+    "data": "data",
+    "hf_dataset": "data",
+    "data_format": "data",
+    "validation_split": "data",
+}
+"""Settings that only say where something comes from, and the name of its fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +141,15 @@ def check_fingerprints(facts: dict[str, Any], now: dict[str, str]) -> list[str]:
     before = facts["fingerprints"]
     problems = [
         f"{name}: not the same as at iteration {facts['iteration']:,}"
-        for name in MADE_OF.values()
+        for name in dict.fromkeys(MADE_OF.values())
         if before.get(name) != now[name]
     ]
     if problems:
         raise ConfigError(
             problems,
-            hint="Give the same ones with --model and --data, or start a new run from this "
-            "run's adapters: --set resume_adapter_file=…/adapters.safetensors",
+            hint="Give the same ones with --model and --data, and the same hf_dataset, data_format "
+            "and validation_split; or start a new run from this run's adapters: "
+            "--set resume_adapter_file=…/adapters.safetensors",
         )
     name = "validation data"
     if before.get(name) != now[name]:

@@ -35,6 +35,11 @@ def runs_folder() -> Path:
     return home() / "runs"
 
 
+def token_cache() -> Path:
+    """Return the folder that keeps tokenised data; deleting it costs a minute, nothing else."""
+    return home() / "cache" / "tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """The places of one run's files. Making one writes nothing."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_ALIGNMENT = 8
+ALIGNMENT = 8
 _CHUNK_BYTES = 1 << 22
 
 
@@ -47,7 +47,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-len(text) % ALIGNMENT)
     digest = hashlib.sha256()
     with path.open("wb", buffering=0) as file:
         head = memoryview(len(text).to_bytes(8, "little") + text)

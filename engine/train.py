@@ -377,4 +377,5 @@ def _eta(prepared: Prepared) -> EtaEstimator:
     evaluated = (iterations % config.steps_per_eval == 0) | (iterations == config.iters)
     if prepared.evaluation is None:
         evaluated[:] = False
-    return EtaEstimator(positions_of(prepared.plan), evaluated, config.save_every)
+    prompts = len(config.sample_prompts)
+    return EtaEstimator(positions_of(prepared.plan), evaluated, config.save_every, prompts)

@@ -228,13 +228,15 @@ class RunView:
 
     def _go_back(self, iteration: int) -> None:
         """Undo what came after an iteration: the run goes on from there."""
+        # A run that begins anew also measures the untrained model again.
+        kept = iteration or -1
+        self.evaluations = [e for e in self.evaluations if e.iteration <= kept]
+        self.best = next((e for e in reversed(self.evaluations) if e.best), None)
+        self.checkpoints = [c for c in self.checkpoints if c.iteration <= kept]
+        self.samples = [s for s in self.samples if s.iteration <= kept]
         if self.last_step is None or self.last_step.iteration <= iteration:
             return
         self.steps.cut(iteration)
-        self.evaluations = [e for e in self.evaluations if e.iteration <= iteration]
-        self.best = next((e for e in reversed(self.evaluations) if e.best), None)
-        self.checkpoints = [c for c in self.checkpoints if c.iteration <= iteration]
-        self.samples = [s for s in self.samples if s.iteration <= iteration]
         self.last_step = replace(self.last_step, iteration=iteration)
         self._average = self._average_weight = 0.0
         self.average_loss = math.nan

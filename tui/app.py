@@ -146,9 +146,10 @@ class LoraTuiApp(App[None]):
             self._enter(partial(self._doors.start_preset, event.name))
 
     def on_home_screen_run_chosen(self, event: HomeScreen.RunChosen) -> None:
-        """Open the run."""
+        """Open the run, or go on with it."""
         if self._doors is not None:
-            self._enter(partial(self._doors.open_run, event.path))
+            door = self._doors.resume_run if event.goes_on else self._doors.open_run
+            self._enter(partial(door, event.path))
 
     def on_dashboard_abort_asked(self) -> None:
         """Stop the run, once the person is sure."""
@@ -178,10 +179,14 @@ class LoraTuiApp(App[None]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        if self.run_watch is not None and self._dashboard is not None:
-            self.run_watch.start()
-            self.tick()
-            self.run_worker(self._dashboard.loss.load_plotter)
+        run, dashboard = self.run_watch, self._dashboard
+        if run is None or dashboard is None:
+            return
+        run.start()
+        self.tick()
+        # A run that was refused at once has led home already.
+        if self._dashboard is dashboard:
+            self.run_worker(dashboard.loss.load_plotter)
 
     def _leave(self, choice: str | None) -> None:
         self._is_leaving = choice == STOP

@@ -82,6 +82,15 @@ def _complete_source(
     return [*presets, CompletionItem(incomplete, type="file")]
 
 
+_settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, e.g. --set iters=500 --set lora_parameters.rank=16.",
+)
+
+
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every command that trains takes."""
     for option in (
@@ -94,13 +103,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="The run's folder; by default a new one among the runs.",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Change a setting, e.g. --set iters=500 --set lora_parameters.rank=16.",
-        ),
+        _settings_option,
     ):
         command = option(command)
     return command
@@ -156,15 +159,54 @@ def run(
 
 
 @cli.command()
+@click.argument("source", metavar="PRESET|CONFIG.yaml", shell_complete=_complete_source)
+@click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
+@click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
+@_settings_option
+@click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="TFLOPS",
+    help="What training reaches here; measured once if not given.",
+)
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+def plan(
+    source: str,
+    model: str | None,
+    data: str | None,
+    settings: tuple[str, ...],
+    is_fitted: bool,
+    speed: float | None,
+    is_json: bool,
+) -> None:
+    """Say what memory and time a run will take, before anything is loaded."""
+    from tui.cli_plan import show_plan
+    from tui.cli_run import Asked
+
+    operations = None if speed is None else speed * 1e12
+    asked = Asked(source, model, data, settings)
+    show_plan(asked, is_fitted=is_fitted, is_json=is_json, speed=operations)
+
+
+@cli.command()
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def presets(is_json: bool) -> None:
-    """List the ready configurations."""
-    found = [(name, preset_summary(name), str(preset_path(name))) for name in preset_names()]
+    """List the ready configurations, and whether each fits this machine."""
+    from engine.machine import guessed_machine, known_machine
+    from tui.cli_plan import preset_verdicts
+
+    verdicts = preset_verdicts(known_machine() or guessed_machine())
+    found = [(name, preset_summary(name), verdicts[name]) for name in preset_names()]
     if is_json:
-        keys = ("name", "summary", "path")
-        _print_json([dict(zip(keys, preset, strict=True)) for preset in found])
+        _print_json(
+            [
+                {"name": name, "summary": summary, "path": str(preset_path(name)), "verdict": fits}
+                for name, summary, fits in found
+            ]
+        )
         return
-    _print_columns([(name, summary) for name, summary, _ in found])
+    _print_columns([(name, fits, summary) for name, summary, fits in found])
 
 
 @cli.command()
@@ -200,7 +242,7 @@ def doctor(is_json: bool) -> None:
 def where() -> None:
     """Say where things are."""
     from engine.hub import cache_folder
-    from engine.runs import RunDirectory, home, runs_folder
+    from engine.runs import RunDirectory, home, runs_folder, token_cache
 
     run = RunDirectory(runs_folder() / "RUN")
     _print_columns(
@@ -212,6 +254,7 @@ def where() -> None:
             ("log", str(run.log_file)),
             ("adapters", str(run.adapters)),
             ("presets", str(presets_folder())),
+            ("tokens", str(token_cache())),
             ("hub cache", str(cache_folder())),
         ]
     )

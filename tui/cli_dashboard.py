@@ -39,6 +39,11 @@ class SteeredRun:
         self._log_mover: asyncio.Task[None] | None = None
 
     @property
+    def path(self) -> str:
+        """The run's folder."""
+        return str(self.session.directory.path)
+
+    @property
     def events(self) -> Sequence[Event]:
         """Everything that happened so far."""
         return self.session.events

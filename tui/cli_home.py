@@ -8,9 +8,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.journal import read_journal
+from engine.journal import read_history
+from engine.machine import known_machine
 from engine.preset_files import preset_names, preset_summary
 from engine.runs import RunDirectory, home, list_runs
+from engine.view import TRACE_SAMPLES
+from tui.cli_plan import preset_verdicts
 from tui.controls import Doors, HomeData, PresetLine, RunLine
 from tui.terminal import StrayOutput
 from tui.watch import BAD_INPUT
@@ -35,13 +38,18 @@ class PastRun:
         self._events: list[Event] = []
 
     @property
+    def path(self) -> str:
+        """The run's folder."""
+        return str(self._directory.path)
+
+    @property
     def events(self) -> Sequence[Event]:
         """What the journal holds."""
         return self._events
 
     def start(self) -> None:
         """Read the journal."""
-        self._events = read_journal(self._directory.journal_file)
+        self._events = read_history(self._directory.journal_file, TRACE_SAMPLES)
 
     def is_alive(self) -> bool:
         """Whether more may come: not from here."""
@@ -75,6 +83,7 @@ def show_home() -> int:
         doors = Doors(
             start_preset=lambda name: _start_preset(name, stray, started),
             open_run=lambda path: PastRun(RunDirectory(Path(path))),
+            resume_run=lambda path: _resume(path, stray, started),
         )
         app = LoraTuiApp(home=home_data(), doors=doors)
         return show_app(app, stray, newest_accepted)
@@ -82,7 +91,10 @@ def show_home() -> int:
 
 def home_data() -> HomeData:
     """Gather the presets, the newest runs, and what machine this is."""
-    presets = tuple(PresetLine(name, preset_summary(name)) for name in preset_names())
+    verdicts = _verdicts()
+    presets = tuple(
+        PresetLine(name, preset_summary(name), verdicts.get(name, "")) for name in preset_names()
+    )
     runs = tuple(
         RunLine(
             name=run.directory.name,
@@ -91,10 +103,17 @@ def home_data() -> HomeData:
             iteration=run.iteration,
             iterations=run.iterations,
             val_loss=run.val_loss,
+            saved_iteration=run.saved_iteration,
         )
         for run in list_runs(MOST_RUNS)
     )
     return HomeData(presets, runs, _machine())
+
+
+def _verdicts() -> dict[str, str]:
+    """What the presets' plans say; nothing where this machine was never measured."""
+    machine = known_machine()
+    return preset_verdicts(machine) if machine else {}
 
 
 def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
@@ -108,6 +127,23 @@ def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> S
 
     quieten_libraries()
     run = SteeredRun(open_session(*prepare(Asked(name))), stray)
+    started.append(run)
+    return run
+
+
+def _resume(path: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
+    """Prepare to go on with a run; the app starts it.
+
+    Raises:
+        LoraTuiError: when it cannot go on.
+    """
+    from tui.cli_dashboard import SteeredRun
+    from tui.cli_resume import prepare_resume
+    from tui.cli_run import open_session, quieten_libraries
+
+    quieten_libraries()
+    session = open_session(*prepare_resume(path, {}), has_past=True)
+    run = SteeredRun(session, stray)
     started.append(run)
     return run
 

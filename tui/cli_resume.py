@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from engine.config import RunConfig
 
+_AT = re.compile(r"^(.*)@([\d,]+)$")
 _STAMP = re.compile(r"^\d{8}-\d{6}-")
 
 
@@ -35,11 +36,9 @@ def prepare_resume(
         InputError: when there is no such run, or the settings make it another one.
         RunError: when another process trains it.
     """
-    run_name, _, at = (name or "").partition("@")
-    source = find_run(run_name or None)
-    if at and not at.replace("_", "").replace(",", "").isdigit():
-        raise ConfigError([f"'{name}': write an iteration after the @, like {run_name}@500"])
-    iteration = int(at.replace(",", "")) if at else None
+    match = _AT.match(name or "")
+    source = find_run(match[1] if match else name)
+    iteration = int(match[2].replace(",", "")) if match else None
     if iteration is None:
         if run_dir is not None:
             raise ConfigError(

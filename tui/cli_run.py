@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from engine.config import load_config, parse_override
-from engine.data.rows import Features, read_data
+from engine.data.sources import find_files
 from engine.errors import ConfigError, InputError
 from engine.hub import cache_folder, is_cached, is_reachable
-from engine.journal import read_journal
+from engine.journal import read_history
 from engine.model_files import check_model, is_local
 from engine.preset_files import preset_names
 from engine.runs import RunDirectory, check_writable, new_run_path
+from engine.view import TRACE_SAMPLES
 from tui.cli_resume import prepare_resume
 from tui.terminal import data_stream, has_person, say
 
@@ -62,7 +63,7 @@ def run(asked: Asked, output: Output | None) -> int:
     output = output or ("dashboard" if has_person() else "plain")
     if asked.is_resume:
         config, directory, resume = prepare_resume(
-            asked.source or None, _overrides(asked), asked.run_dir
+            asked.source or None, overrides(asked), asked.run_dir
         )
     else:
         (config, directory), resume = prepare(asked), None
@@ -86,7 +87,7 @@ def prepare(asked: Asked) -> tuple[RunConfig, RunDirectory]:
     Raises:
         InputError: with everything that was found wrong.
     """
-    config = load_config(asked.source, _overrides(asked))
+    config = load_config(asked.source, overrides(asked))
     path = asked.run_dir or new_run_path(_run_name(config, asked.source))
     directory = RunDirectory(path.expanduser().absolute())
     checks: tuple[Callable[[], None], ...] = (
@@ -125,14 +126,14 @@ def open_session(
     from engine.session import Session
 
     is_same_run = resume is not None and not resume.parent
-    past = read_journal(directory.journal_file) if has_past and is_same_run else ()
+    past = read_history(directory.journal_file, TRACE_SAMPLES) if has_past and is_same_run else ()
     return Session(config, directory, resume, past)
 
 
 def quieten_libraries() -> None:
     """Keep libraries from drawing bars and giving advice; read when they are imported."""
     for name, value in (
-        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TOKENIZERS_PARALLELISM", "true"),
         ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
@@ -140,7 +141,7 @@ def quieten_libraries() -> None:
         os.environ.setdefault(name, value)
 
 
-def _overrides(asked: Asked) -> dict[str, Any]:
+def overrides(asked: Asked) -> dict[str, Any]:
     """What the command line sets; the options with a name of their own win.
 
     Raises:
@@ -175,14 +176,13 @@ def _check_data(config: RunConfig) -> None:
     Raises:
         DataError: when it is not.
     """
-    if is_local(config.data) and not (Path(config.data).expanduser() / "train.jsonl").is_file():
-        # Reading does not get far, but knows what to say.
-        read_data(config.data, Features(), config.batch_size)
+    if is_local(config.data) and not config.hf_dataset:
+        find_files(Path(config.data).expanduser())
 
 
 def _may_download(config: RunConfig, *, is_sure: bool) -> bool:
     """See to what comes from the hub: that it can be reached, and that gigabytes are welcome."""
-    if is_local(config.model) and is_local(config.data):
+    if is_local(config.model) and is_local(config.data) and not config.hf_dataset:
         return True
     has_network = is_reachable()
     is_here = is_local(config.model) or is_cached(config.model)

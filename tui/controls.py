@@ -20,6 +20,11 @@ class RunControls(Protocol):
         ...
 
     @property
+    def path(self) -> str:
+        """The run's folder."""
+        ...
+
+    @property
     def exit_code(self) -> int:
         """What the process should exit with once the run is over."""
         ...
@@ -67,6 +72,8 @@ class PresetLine:
 
     name: str
     description: str
+    verdict: str = ""
+    """Whether it fits this machine, in words; empty where that is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,13 @@ class RunLine:
     iterations: int
     val_loss: float | None = None
     """The best validation loss; None before the first evaluation."""
+    saved_iteration: int | None = None
+    """The newest checkpoint; None when there is none."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether ``r`` goes on with it."""
+        return self.status in {"interrupted", "stopped", "aborted", "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +115,5 @@ class Doors:
     """Prepare the preset of this name; the app starts it."""
     open_run: Callable[[str], RunControls]
     """Open the run in this folder."""
+    resume_run: Callable[[str], RunControls]
+    """Prepare to go on with the run in this folder; the app starts it."""

@@ -11,6 +11,7 @@ from textual.widgets import Footer, Static
 
 from tui.bindings import bindings
 from tui.header import Header
+from tui.home import HomeScreen
 from tui.panes.checkpoints import CheckpointsPane
 from tui.panes.log import LogPane
 from tui.panes.loss import LossPane
@@ -163,6 +164,8 @@ class Dashboard(Screen[None]):
                 return run.is_steerable
             case "abort":
                 return not run.is_over and not run.is_stopping
+            case "continue":
+                return self._has_home and run.is_over and run.standing != "completed"
             case "toggle_log" | "smooth" | "next_axis":
                 return len(run.view.steps) > 0
             case "open_pane":
@@ -200,6 +203,10 @@ class Dashboard(Screen[None]):
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""
         self.post_message(self.AbortAsked())
+
+    def action_continue(self) -> None:
+        """Go on with a run that ended early."""
+        self.post_message(HomeScreen.RunChosen(self.run_watch.controls.path, goes_on=True))
 
     def action_toggle_log(self) -> None:
         """Change the scale of the curve."""

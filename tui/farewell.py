@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine import events as ev
+from engine.runs import runs_folder
 from tui import words
 
 if TYPE_CHECKING:
+    from engine.runs import RunDirectory
     from engine.session import Session
 
 NOTHING_MADE = "Left while loading. Nothing was trained, and nothing was written."
@@ -35,7 +37,16 @@ def last_words(session: Session) -> str:
     if not saved:
         return " ".join(sentences)
     sentences.append(f"Saved at {saved[-1].iteration:,}.")
-    return "\n".join([" ".join(sentences), *_use(session)])
+    lines = [" ".join(sentences), *_use(session)]
+    if ended is None or ended.status != "completed":
+        lines.append(f"Continue with: {resume_command(session.directory)}")
+    return "\n".join(lines)
+
+
+def resume_command(run: RunDirectory) -> str:
+    """Return what to type to go on with a run."""
+    name = run.name if run.path.parent == runs_folder() else str(run.path)
+    return f"lora-tui run --resume {shlex.quote(name)}"
 
 
 def _validation(session: Session) -> list[str]:

@@ -73,9 +73,10 @@ class HomeScreen(Screen[None]):
 
     @dataclass
     class RunChosen(Message):
-        """A run is to be opened."""
+        """A run is to be opened, or gone on with."""
 
         path: str
+        goes_on: bool = False
 
     def __init__(self, home: HomeData) -> None:
         super().__init__()
@@ -101,6 +102,28 @@ class HomeScreen(Screen[None]):
     def action_choose(self) -> None:
         """Choose the highlighted row."""
         self.query_one(OptionList).action_select()
+
+    def action_continue(self) -> None:
+        """Go on with the highlighted run."""
+        if (run := self._highlighted) is not None:
+            self.post_message(self.RunChosen(run.path, goes_on=True))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys are only there while they do something."""
+        if action == "continue":
+            return (run := self._highlighted) is not None and run.can_go_on
+        return super().check_action(action, parameters)
+
+    def on_option_list_option_highlighted(self) -> None:
+        """What the keys do depends on the row."""
+        self.refresh_bindings()
+
+    @property
+    def _highlighted(self) -> RunLine | None:
+        """The run under the cursor, if it is one."""
+        option = self.query_one(OptionList).highlighted_option
+        kind, _, path = ((option.id if option else None) or "").partition(":")
+        return next((run for run in self._home.runs if kind == "run" and run.path == path), None)
 
     def show_problem(self, words: str) -> None:
         """Say why the chosen thing could not be opened."""
@@ -138,5 +161,14 @@ def _run(run: RunLine) -> Content:
         (f"{shorten(run.name, _NAME_WIDTH):<{_NAME_WIDTH}}  ", "bold"),
         (f"{status:<{_STATUS_WIDTH}}", _STYLES.get(style, "$text-muted")),
         f"{done:>{_PROGRESS_WIDTH}}",
-        (f"   val {loss(run.val_loss)}" if run.val_loss is not None else "", "$text-muted"),
+        (_figure(run), "$text-muted"),
     )
+
+
+def _figure(run: RunLine) -> str:
+    """What counts most: of an interrupted run what is safe, else the validation loss."""
+    if run.status == "interrupted":
+        return "  saved " + (
+            "nothing" if run.saved_iteration is None else f"{run.saved_iteration:,}"
+        )
+    return f"  val {loss(run.val_loss)}" if run.val_loss is not None else ""

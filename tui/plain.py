@@ -53,6 +53,7 @@ class PlainLines:
         self._every = steps_per_report
         self._iterations = 0
         self._steps: list[ev.Step] = []
+        self._said = ""
 
     def take(self, event: ev.Event) -> None:
         """Print an event, if it is worth a line.
@@ -65,7 +66,9 @@ class PlainLines:
                 self._take_step(event)
                 return
             case ev.Progress():
-                if not self._iterations:
+                # Work that counts how far it is says the same again and again.
+                if not self._iterations and event.message != self._said:
+                    self._said = event.message
                     say(words.one_line(f"{event.message}…"), self._aside)
                 return
             case ev.Started():

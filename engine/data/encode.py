@@ -2,142 +2,71 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from itertools import groupby
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.data.turns import Renderer
-from engine.errors import DataError
+from engine.data.batch import BatchTokenizer
+from engine.data.encoded import HISTOGRAM_EDGES, EncodedSplit, EncodeStatistics
+from engine.data.store import TokenStore
+from engine.data.turns import Renderer, RowRefusedError
+from engine.errors import DataError, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from engine.data.formats import Row
     from engine.data.turns import Tokenizer
 
+__all__ = ["EncodeStatistics", "EncodedSplit", "Encoder", "encode", "encoding"]
 
-@dataclass(frozen=True, slots=True)
-class EncodeStatistics:
-    """What became of the rows of a split."""
-
-    rows: int = 0
-    """Rows kept."""
-    dropped: int = 0
-    """Rows left out because no token of them would be trained on."""
-    truncated: int = 0
-    """Rows cut at the maximum length, the dropped ones among them."""
-    lost_tokens: int = 0
-    """Tokens cut off."""
-    last_turn_only: int = 0
-    """Rows kept of which only the last assistant turn could be located."""
-    tokens: int = 0
-    """Tokens kept."""
-    trained_tokens: int = 0
-    """Tokens kept that are trained on."""
-    longest: int = 0
-    """Tokens of the longest row before it was cut."""
-
-    def warnings(self, name: str) -> tuple[str, ...]:
-        """Return what a person should know, in words; ``name`` is the split's."""
-        lines: list[str] = []
-        if self.truncated:
-            lines.append(
-                f"{_rows(self.truncated)} of {name} cut to max_seq_length: {self.lost_tokens:,} "
-                f"tokens lost. The longest has {self.longest:,}; split it or raise max_seq_length."
-            )
-        if self.dropped:
-            lines.append(
-                f"{_rows(self.dropped)} of {name} left out: no token of them would be trained on."
-            )
-        if self.last_turn_only:
-            lines.append(
-                f"{_rows(self.last_turn_only)} of {name} trained on the last assistant turn only: "
-                "the chat template does not show where the earlier ones are."
-            )
-        return tuple(lines)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedSplit:
-    """All rows of a split, end to end in flat arrays."""
-
-    tokens: NDArray[np.int32]
-    """``[tokens]``: token ids."""
-    trained: NDArray[np.bool_]
-    """``[tokens]``: whether the token is a target; a row's first never is."""
-    offsets: NDArray[np.int64]
-    """``[rows + 1]``: row ``i`` is ``offsets[i]:offsets[i + 1]``."""
-    lines: NDArray[np.int32]
-    """``[rows]``: each row's line in its file, from 1."""
-    statistics: EncodeStatistics
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, ``[rows]``."""
-        return np.diff(self.offsets)
-
-    @property
-    def trained_counts(self) -> NDArray[np.int64]:
-        """Trained tokens of each row, ``[rows]``."""
-        totals = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.trained, dtype=np.int64)])
-        return np.diff(totals[self.offsets])
-
-    def fingerprint(self) -> str:
-        """Return a sha256 of tokens, targets and row borders: equal data, equal fingerprint."""
-        digest = hashlib.sha256()
-        for array, kind in ((self.offsets, "<i8"), (self.tokens, "<i4"), (self.trained, "|b1")):
-            digest.update(array.astype(kind).tobytes())
-        return digest.hexdigest()
+_ROWS_AT_ONCE = 512
+"""Enough to keep all cores busy, few enough to show how far it is."""
 
 
 class Encoder:
-    """Encodes rows one at a time, so that the caller can show how far it is."""
+    """Encodes rows group by group, so that the caller can show how far it is."""
 
     def __init__(self, tokenizer: Tokenizer, mask_prompt: bool, max_seq_length: int) -> None:
         self._tokenizer = tokenizer
-        self._renderer = Renderer(tokenizer)
+        self._renderer = Renderer(tokenizer, BatchTokenizer.of(tokenizer, special_tokens=False))
+        self._texts = BatchTokenizer.of(tokenizer, special_tokens=True)
         self._mask_prompt = mask_prompt
         self._max_seq_length = max_seq_length
         self._tokens: list[NDArray[np.int32]] = []
         self._trained: list[NDArray[np.bool_]] = []
         self._lines: list[int] = []
+        self._whole_lengths: list[int] = []
         self._last_row: Row | None = None
-        self._dropped = self._truncated = self._lost = self._last_turn_only = self._longest = 0
+        self._refusal: RowRefusedError | None = None
+        self._refused = self._folded = self._dropped = self._last_turn_only = 0
+        self._longest = self._longest_line = 0
 
-    def add(self, row: Row) -> None:
-        """Encode one more row.
+    def add(self, rows: Sequence[Row]) -> None:
+        """Encode some more rows.
 
         Raises:
-            DataError: Prompts of text rows are to be masked, or the chat template refuses the row.
+            DataError: Prompts of text rows are to be masked, or there is no chat template.
         """
-        tokens, trained, complete = self._encode(row)
-        kept = tokens[: self._max_seq_length]
-        trained = trained[: self._max_seq_length]
-        self._last_row = row
-        self._longest = max(self._longest, len(tokens))
-        self._truncated += len(kept) < len(tokens)
-        self._lost += len(tokens) - len(kept)
-        if not trained.any():
-            self._dropped += 1
-            return
-        self._last_turn_only += not complete
-        self._tokens.append(kept)
-        self._trained.append(trained)
-        self._lines.append(row.line)
+        for is_text, group in groupby(rows, key=lambda row: row.format == "text"):
+            if is_text:
+                self._add_texts(list(group))
+            else:
+                self._add_conversations(list(group))
 
     def finish(self) -> EncodedSplit:
         """Return all rows that were added and hold something to train on.
 
         Raises:
-            DataError: Rows were added, but none of them was kept.
+            DataError: Rows were added, but none of them was kept; or most were refused.
         """
+        if self._refusal and self._refused > len(self._whole_lengths):
+            raise self._refusal
         if self._last_row is not None and not self._tokens:
             masked = " with mask_prompt" if self._mask_prompt else ""
             raise DataError(
@@ -152,50 +81,138 @@ class Encoder:
             trained=trained,
             offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
             lines=np.array(self._lines, np.int32),
-            statistics=EncodeStatistics(
-                rows=len(lengths),
-                dropped=self._dropped,
-                truncated=self._truncated,
-                lost_tokens=self._lost,
-                last_turn_only=self._last_turn_only,
-                tokens=int(lengths.sum()),
-                trained_tokens=int(trained.sum()),
-                longest=self._longest,
-            ),
+            statistics=self._statistics(lengths, int(trained.sum())),
         )
 
-    def _encode(self, row: Row) -> tuple[NDArray[np.int32], NDArray[np.bool_], bool]:
-        """A row's tokens, its targets, and whether every assistant turn was located."""
-        is_text = row.format == "text"
-        ids = self._encode_text(row) if is_text else self._renderer.render(row)
-        complete = True
-        trained = np.full(len(ids), not self._mask_prompt, np.bool_)
-        if self._mask_prompt:
-            turns = self._renderer.assistant_turns(row, ids)
-            complete = turns.complete
-            for start, stop in turns.spans:
-                trained[start:stop] = True
-        trained[:1] = False
-        return np.array(ids, np.int32), trained, complete
-
-    def _encode_text(self, row: Row) -> list[int]:
-        """A text's tokens, closed by the end-of-sequence token as mlx-lm does."""
+    def _add_texts(self, rows: Sequence[Row]) -> None:
+        """Encode texts, closed by the end-of-sequence token as mlx-lm does."""
         if self._mask_prompt:
             raise DataError(
                 "text rows have no prompt that could be masked.",
-                row.path,
-                row.line,
+                rows[0].path,
+                rows[0].line,
                 "Set mask_prompt to false, or use chat or prompt/completion rows.",
             )
-        ids = list(self._tokenizer.encode(row.text))
+        texts = [row.text for row in rows]
+        encode_one = self._tokenizer.encode
+        encoded = self._texts.encode(texts, lambda: encode_one(texts[0])) if self._texts else None
         end = self._tokenizer.eos_token_id
-        if end is not None and ids[-1:] != [end]:
-            ids.append(end)
-        return ids
+        for row, ids in zip(rows, encoded or map(encode_one, texts), strict=True):
+            is_open = end is not None and ids[-1:] != [end]
+            tokens = np.array([*ids, end] if is_open else ids, np.int32)
+            self._keep(row, tokens, np.ones(len(tokens), np.bool_))
+
+    def _add_conversations(self, rows: Sequence[Row]) -> None:
+        """Encode the conversations that the template takes."""
+        fitting = [fitted for row in rows if (fitted := self._fit(row))]
+        self._renderer.look_ahead(fitting, with_turns=self._mask_prompt)
+        for row in fitting:
+            ids = self._renderer.render(row)
+            trained = np.full(len(ids), not self._mask_prompt, np.bool_)
+            is_complete = True
+            if self._mask_prompt:
+                turns = self._renderer.assistant_turns(row, ids)
+                is_complete = turns.complete
+                for start, stop in turns.spans:
+                    trained[start:stop] = True
+            is_kept = self._keep(row, np.array(ids, np.int32), trained)
+            self._last_turn_only += is_kept and not is_complete
+
+    def _fit(self, row: Row) -> Row | None:
+        """The row as the template takes it; None if it does not."""
+        try:
+            fitted = self._renderer.fit(row)
+        except RowRefusedError as error:
+            self._refusal = self._refusal or error
+            self._refused += 1
+            return None
+        self._folded += fitted is not row
+        return fitted
+
+    def _keep(self, row: Row, tokens: NDArray[np.int32], trained: NDArray[np.bool_]) -> bool:
+        """Cut and count one row; put it to the others if anything of it is trained on."""
+        self._last_row = row
+        if len(tokens) > self._longest:
+            self._longest, self._longest_line = len(tokens), row.line
+        self._whole_lengths.append(len(tokens))
+        trained[:1] = False
+        trained = trained[: self._max_seq_length]
+        if not trained.any():
+            self._dropped += 1
+            return False
+        # Copied, so that the part that is cut off does not stay in memory.
+        self._tokens.append(tokens[: self._max_seq_length].copy())
+        self._trained.append(trained.copy())
+        self._lines.append(row.line)
+        return True
+
+    def _statistics(self, lengths: NDArray[np.int64], trained_tokens: int) -> EncodeStatistics:
+        """What became of all rows; ``lengths`` are those of the kept ones."""
+        whole = np.array(self._whole_lengths, np.int64)
+        lost = np.maximum(whole - self._max_seq_length, 0)
+        steps = np.searchsorted(HISTOGRAM_EDGES, whole)
+        middle, ninetieth = (
+            np.percentile(whole, (50, 90), method="inverted_cdf") if len(whole) else (0, 0)
+        )
+        return EncodeStatistics(
+            rows=len(lengths),
+            dropped=self._dropped,
+            truncated=int((lost > 0).sum()),
+            lost_tokens=int(lost.sum()),
+            last_turn_only=self._last_turn_only,
+            refused=self._refused,
+            refusal=_refusal_words(self._refusal),
+            folded=self._folded,
+            tokens=int(lengths.sum()),
+            trained_tokens=trained_tokens,
+            longest=self._longest,
+            longest_line=self._longest_line,
+            median=int(middle),
+            ninetieth=int(ninetieth),
+            histogram=tuple(np.bincount(steps, minlength=len(HISTOGRAM_EDGES) + 1).tolist()),
+        )
+
+
+def encoding(
+    rows: Sequence[Row],
+    tokenizer: Tokenizer,
+    mask_prompt: bool,
+    max_seq_length: int,
+    cache: Path | None = None,
+) -> Generator[int, None, EncodedSplit]:
+    """Encode rows as ``encode`` does; yields how many are done and returns the split.
+
+    Args:
+        rows: As for ``encode``, and so the rest.
+        tokenizer: The model's.
+        mask_prompt: Whether only what the assistant wrote is trained on.
+        max_seq_length: Tokens that a row is cut to.
+        cache: A folder that keeps the tokens for the next time, and that they are mapped from; None
+            keeps them in memory.
+
+    Raises:
+        DataError: as ``encode`` does.
+    """
+    store = TokenStore.of(cache, rows, tokenizer, mask_prompt, max_seq_length) if cache else None
+    found = store.load() if store else None
+    if found:
+        yield len(rows)
+        return found
+    encoder = Encoder(tokenizer, mask_prompt, max_seq_length)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        encoder.add(part)
+        yield start + len(part)
+    split = encoder.finish()
+    return store.save(split) if store and len(split) else split
 
 
 def encode(
-    rows: Sequence[Row], tokenizer: Tokenizer, mask_prompt: bool, max_seq_length: int
+    rows: Sequence[Row],
+    tokenizer: Tokenizer,
+    mask_prompt: bool,
+    max_seq_length: int,
+    cache: Path | None = None,
 ) -> EncodedSplit:
     """Encode rows; with ``mask_prompt`` the targets are the tokens of every assistant turn.
 
@@ -204,16 +221,22 @@ def encode(
         tokenizer: The model's.
         mask_prompt: Whether only what the assistant wrote is trained on.
         max_seq_length: Tokens that a row is cut to.
+        cache: A folder that keeps the tokens for the next time; None keeps them in memory.
 
     Raises:
-        DataError: Prompts of text rows are to be masked, the chat template refuses a row, or no
-            row has anything to train on.
+        DataError: Prompts of text rows are to be masked, there is no chat template or it refuses
+            most rows, or no row has anything to train on.
     """
-    encoder = Encoder(tokenizer, mask_prompt, max_seq_length)
-    for row in rows:
-        encoder.add(row)
-    return encoder.finish()
+    steps = encoding(rows, tokenizer, mask_prompt, max_seq_length, cache)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+def _refusal_words(refusal: RowRefusedError | None) -> str:
+    if refusal is None or refusal.path is None:
+        return ""
+    reason = shorten(refusal.reason, 200, placeholder=" …")
+    return f"{place_of(refusal.path, refusal.line or 0)}: {reason}"

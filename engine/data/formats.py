@@ -1,24 +1,35 @@
-"""What a row may look like: mlx-lm's three formats, and what is wrong with one that fits none."""
+"""What a row may look like: seven formats, and what is wrong with one that fits none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from engine.config import Format
+from engine.data.convert import (
+    Trouble,
+    alpaca_messages,
+    is_llama2,
+    kind_of,
+    llama2_messages,
+    pair_messages,
+    quoted,
+    sharegpt_messages,
+)
+from engine.data.messages import check_conversation, check_messages
 from engine.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-Format = Literal["prompt/completion", "chat", "text"]
-Message = dict[str, Any]
+    from engine.config import HubDataset, RunConfig
+    from engine.data.convert import Message
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
-_SHAREGPT_HINT = (
-    "Rename 'from' to 'role' and 'value' to 'content', and the roles 'human' to 'user' "
-    "and 'gpt' to 'assistant'."
-)
+__all__ = ["Features", "Format", "Problem", "Row", "parse_row"]
+
+SHAREGPT_KEYS = ("conversations", "conversation")
+TREE_KEYS = ("message_id", "parent_id", "role", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +41,66 @@ class Features:
     chat: str = "messages"
     text: str = "text"
 
+    @classmethod
+    def of(cls, config: RunConfig | HubDataset) -> Features:
+        """Return the names that settings give."""
+        return cls(
+            config.prompt_feature,
+            config.completion_feature,
+            config.chat_feature,
+            config.text_feature,
+        )
+
     def keys(self, row_format: Format) -> tuple[str, ...]:
         """Return the keys that a row of this format must have."""
-        if row_format == "prompt/completion":
-            return (self.prompt, self.completion)
-        return (self.chat,) if row_format == "chat" else (self.text,)
+        match row_format:
+            case "prompt/completion":
+                return (self.prompt, self.completion)
+            case "chat":
+                return (self.chat,)
+            case "alpaca":
+                return ("instruction", "output")
+            case "sharegpt":
+                return SHAREGPT_KEYS[:1]
+            case "oasst":
+                return TREE_KEYS
+            case "text" | "llama-2":
+                return (self.text,)
 
     def detect(self, row: dict[str, object]) -> Format | None:
-        """Return the first format whose keys the row has, in mlx-lm's order of preference."""
-        formats: tuple[Format, ...] = ("prompt/completion", "chat", "text")
-        for row_format in formats:
-            if all(key in row for key in self.keys(row_format)):
-                return row_format
+        """Return the first format that the row fits.
+
+        mlx-lm's formats go in mlx-lm's order, but rows of a richer format that also have a text
+        are of the richer one: Alpaca's text is its three parts again, and that of a tree's message
+        is one turn alone.
+        """
+        if self.prompt in row and self.completion in row:
+            return "prompt/completion"
+        if self.chat in row:
+            return "sharegpt" if _speaks_sharegpt(row[self.chat]) else "chat"
+        if all(key in row for key in TREE_KEYS):
+            return "oasst"
+        if self.conversation_key(row):
+            return "sharegpt"
+        if "instruction" in row and "output" in row:
+            return "alpaca"
+        if self.text in row:
+            return "llama-2" if is_llama2(row[self.text]) else "text"
         return None
+
+    def conversation_key(self, row: dict[str, object]) -> str:
+        """Return the key that a ShareGPT row keeps its turns under, or nothing."""
+        named = (key for key in (self.chat, *SHAREGPT_KEYS) if _speaks_sharegpt(row.get(key)))
+        any_list = (key for key in SHAREGPT_KEYS if key in row)
+        return next(named, "") or next(any_list, "")
 
     @property
     def hint(self) -> str:
         """The accepted formats, in words and braces."""
         return (
             f'A row is one of {{"{self.chat}": [{{"role": "user", "content": "…"}}, …]}}, '
-            f'{{"{self.prompt}": "…", "{self.completion}": "…"}} or {{"{self.text}": "…"}}.'
+            f'{{"{self.prompt}": "…", "{self.completion}": "…"}} or {{"{self.text}": "…"}}; '
+            "Alpaca, ShareGPT and OpenAssistant rows are known too."
         )
 
 
@@ -58,140 +109,108 @@ class Row:
     """One checked row."""
 
     format: Format
+    """What it was given as."""
     path: Path
     """Its file, or a hub dataset's name and split."""
     line: int
     """From 1."""
     messages: tuple[Message, ...] = ()
-    """Chat and prompt/completion rows; empty for text."""
+    """The conversation; empty for text."""
     tools: tuple[Any, ...] | None = None
     text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one line, and what to do about it."""
+    """What is wrong with one row, and what to do about it."""
 
+    path: Path
     line: int
     message: str
     hint: str
+    can_drop: bool = False
+    """Whether the others are good without it; if not, reading stops."""
 
 
 def parse_row(
     value: object, features: Features, expected: Format | None, path: Path, line: int
 ) -> Row | Problem:
-    """Check one decoded line against the format of its file.
+    """Check one decoded row against the format of its split.
 
     Args:
         value: What the line decoded to.
         features: The names of the parts.
-        expected: The format of the lines before; None for the first.
-        path: The file, for the row.
+        expected: The format of the rows before, or the one that was asked for; None detects it.
+        path: The file.
         line: From 1.
     """
     if not isinstance(value, dict):
-        message = f"the line holds {_kind(value)}, not an object."
-        return Problem(line, message, features.hint)
+        message = f"the line holds {kind_of(value)}, not an object."
+        return Problem(path, line, message, features.hint)
     row = cast("dict[str, object]", value)
     row_format = expected or features.detect(row)
     if row_format is None:
-        return Problem(line, *_unknown_format(row, features))
+        return Problem(path, line, *_unknown_format(row, features))
     missing = [key for key in features.keys(row_format) if key not in row]
-    if missing:
-        message = f"the row has no {_quoted(missing)}; its keys are {_quoted(row)}."
-        return Problem(line, message + _nearest(row, missing), features.hint)
-    trouble = _check(row, features, row_format)
-    if trouble:
-        return Problem(line, *trouble)
-    return _build(row, features, row_format, path, line)
-
-
-def _build(
-    row: dict[str, object], features: Features, row_format: Format, path: Path, line: int
-) -> Row:
-    """A row that was found good."""
+    if missing and not (row_format == "sharegpt" and features.conversation_key(row)):
+        message = f"the row has no {quoted(missing)}; its keys are {quoted(row)}."
+        return Problem(path, line, message + _nearest(row, missing), features.hint)
     if row_format == "text":
-        return Row(row_format, path, line, text=cast("str", row[features.text]))
-    tools = cast("list[Any] | None", row.get("tools"))
-    if row_format == "chat":
-        given = cast("list[Message]", row[features.chat])
-        # Hub tables fill absent keys with null, and templates ask whether a key is there.
-        messages = tuple(
-            {key: part for key, part in message.items() if part is not None or key == "content"}
-            for message in given
-        )
-    else:
-        messages = (
-            {"role": "user", "content": row[features.prompt]},
-            {"role": "assistant", "content": row[features.completion]},
-        )
-    return Row(row_format, path, line, messages, tuple(tools) if tools else None)
+        text = row[features.text]
+        if isinstance(text, str):
+            return Row(row_format, path, line, text=text)
+        message = f"'{features.text}' must be a string, not {kind_of(text)}."
+        return Problem(path, line, message, features.hint, can_drop=True)
+    return _parse_conversation(row, features, row_format, path, line)
 
 
-def _check(
-    row: dict[str, object], features: Features, row_format: Format
-) -> tuple[str, str] | None:
-    """The first thing wrong with a row's values: what, and what to do."""
+def _parse_conversation(
+    row: dict[str, object], features: Features, row_format: Format, path: Path, line: int
+) -> Row | Problem:
+    """A row of any format that becomes messages."""
     tools = row.get("tools")
-    if row_format != "text" and tools is not None and not isinstance(tools, list):
-        return f"'tools' must be a list, not {_kind(tools)}.", "Leave it out if there are none."
-    if row_format == "chat":
-        return _check_messages(row[features.chat], features)
-    for key in features.keys(row_format):
-        if not isinstance(row[key], str):
-            return f"'{key}' must be a string, not {_kind(row[key])}.", features.hint
-    return None
+    if tools is not None and not isinstance(tools, list):
+        message = f"'tools' must be a list, not {kind_of(tools)}."
+        return Problem(path, line, message, "Leave it out if there are none.", can_drop=True)
+    messages = _messages(row, features, row_format)
+    if not isinstance(messages, Trouble):
+        messages = check_conversation(messages)
+    if isinstance(messages, Trouble):
+        hint = messages.hint or features.hint
+        return Problem(path, line, messages.message, hint, can_drop=True)
+    return Row(row_format, path, line, messages, tuple(cast("list[Any]", tools)) if tools else None)
 
 
-def _check_messages(value: object, features: Features) -> tuple[str, str] | None:
-    """The first thing wrong with a conversation."""
-    if not isinstance(value, list):
-        return f"'{features.chat}' must be a list, not {_kind(value)}.", features.hint
-    if not value:
-        return f"'{features.chat}' is empty.", "Give it messages or delete the line."
-    for number, message in enumerate(cast("list[object]", value), start=1):
-        trouble = _check_message(message, f"message {number}", features)
-        if trouble:
-            return trouble
-    return None
+def _messages(
+    row: dict[str, object], features: Features, row_format: Format
+) -> list[Message] | Trouble:
+    """The row's conversation, or what is wrong with its values."""
+    match row_format:
+        case "chat":
+            return check_messages(row[features.chat], features.chat)
+        case "sharegpt":
+            return sharegpt_messages(row, features.conversation_key(row))
+        case "alpaca":
+            return alpaca_messages(row)
+        case "llama-2":
+            return llama2_messages(row[features.text], features.text)
+        case _:
+            return pair_messages(row, features.prompt, features.completion)
 
 
-def _check_message(value: object, name: str, features: Features) -> tuple[str, str] | None:
-    """The first thing wrong with one message."""
-    if not isinstance(value, dict):
-        return f"{name} must be an object, not {_kind(value)}.", features.hint
-    message = cast("dict[str, object]", value)
-    if "role" not in message:
-        hint = _SHAREGPT_HINT if {"from", "value"} <= message.keys() else features.hint
-        return f"{name} has no 'role'; its keys are {_quoted(message)}.", hint
-    role = message["role"]
-    if not isinstance(role, str):
-        return f"the 'role' of {name} must be a string, not {_kind(role)}.", _roles_hint()
-    if role not in ROLES:
-        nearest = did_you_mean(role, ROLES)
-        return f"the role '{role}' of {name} is unknown.{nearest}", _roles_hint()
-    if isinstance(message.get("content"), str):
-        return None
-    if message.get("content") is None and message.get("tool_calls"):
-        return None
-    if "content" not in message:
-        return f"{name} has no 'content'; its keys are {_quoted(message)}.", features.hint
-    content = _kind(message["content"])
-    return f"the 'content' of {name} must be a string, not {content}.", features.hint
+def _speaks_sharegpt(value: object) -> bool:
+    """Whether turns have a 'from' and a 'value'."""
+    first = cast("list[object]", value)[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and {"from", "value"} <= cast("dict[str, object]", first).keys()
 
 
 def _unknown_format(row: dict[str, object], features: Features) -> tuple[str, str]:
     """What to say of a row that fits no format."""
-    message = f"the row is in no known format; its keys are {_quoted(row)}."
-    if {"instruction", "output"} <= row.keys():
-        joined = " and join 'input' to it" if "input" in row else ""
-        return message, (
-            "These look like Alpaca rows: set prompt_feature to 'instruction'"
-            f"{joined}, and completion_feature to 'output'."
-        )
-    if "conversations" in row:
-        return message, "Set chat_feature to 'conversations'; each needs a 'role' and a 'content'."
-    accepted = (features.chat, features.prompt, features.completion, features.text)
+    message = f"the row is in no known format; its keys are {quoted(row)}."
+    accepted = (
+        features.chat, features.prompt, features.completion, features.text,
+        "instruction", "output", "conversations",
+    )  # fmt: skip
     return message + _nearest(row, accepted), features.hint
 
 
@@ -200,29 +219,3 @@ def _nearest(row: Iterable[str], accepted: Iterable[str]) -> str:
     known = tuple(accepted)
     guesses = (did_you_mean(key, known) for key in row if key not in known)
     return next((guess for guess in guesses if guess), "")
-
-
-def _roles_hint() -> str:
-    return f"Roles are {', '.join(ROLES[:-1])} and {ROLES[-1]}."
-
-
-def _quoted(names: Iterable[str], most: int = 8) -> str:
-    """The names in quotes; the rest of a long list as a count."""
-    quoted = [f"'{name}'" for name in names]
-    if not quoted:
-        return "none"
-    rest = f" and {len(quoted) - most} more" if len(quoted) > most else ""
-    return ", ".join(quoted[:most]) + rest
-
-
-def _kind(value: object) -> str:
-    """What JSON calls this value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "a string"
-    return "a list" if isinstance(value, list) else "an object"

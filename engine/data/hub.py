@@ -10,6 +10,8 @@ from engine.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from engine.config import HubDataset
+
 _LOCAL_HINT = "give a local folder that holds train.jsonl (and valid.jsonl)."
 # The hub's habit is "validation", mlx-lm's is "valid"; where both are there, the later wins.
 _NAMES = {"train": "train", "validation": "valid", "valid": "valid", "test": "test"}
@@ -25,11 +27,43 @@ def load_splits(name: str, near_folder: str = "") -> dict[str, Iterable[object]]
     Raises:
         DataError: There is no such dataset, it cannot be reached, or it has no train split.
     """
+    tables = cast("Mapping[str, Iterable[object]]", _load(name, near_folder))
+    splits = {ours: tables[theirs] for theirs, ours in _NAMES.items() if theirs in tables}
+    if "train" not in splits:
+        found = ", ".join(tables) or "none"
+        raise DataError(
+            f"the dataset '{name}' has no train split; its splits are {found}.",
+            hint=f"Choose another dataset, or {_LOCAL_HINT}",
+        )
+    return splits
+
+
+def load_parts(dataset: HubDataset, *, with_test: bool) -> dict[str, Iterable[object]]:
+    """Load the parts of a dataset that ``hf_dataset`` names, such as ``train[:80%]``.
+
+    Args:
+        dataset: What to load.
+        with_test: Whether its test rows are wanted too.
+
+    Raises:
+        DataError: There is no such dataset or part, or it cannot be reached.
+    """
+    parts = {"train": dataset.train_split, "valid": dataset.valid_split}
+    if with_test and dataset.test_split:
+        parts["test"] = dataset.test_split
+    return {
+        name: cast("Iterable[object]", _load(dataset.path, split=part, **dataset.config))
+        for name, part in parts.items()
+    }
+
+
+def _load(name: str, near_folder: str = "", /, **options: Any) -> object:
+    """What ``datasets`` makes of a name, or an error in this program's words."""
     # Imported here: it takes a second, and local folders do not need it.
     datasets: Any = import_module("datasets")
     exceptions: Any = import_module("datasets.exceptions")
     try:
-        tables = cast("Mapping[str, Iterable[object]]", datasets.load_dataset(name))
+        return datasets.load_dataset(name, **options)
     except exceptions.DatasetNotFoundError as error:
         raise DataError(
             f"'{name}' is no folder here and no dataset of the Hugging Face hub.{near_folder}",
@@ -41,17 +75,9 @@ def load_splits(name: str, near_folder: str = "") -> dict[str, Iterable[object]]
             f"nothing of it is cached on this machine.{near_folder}",
             hint=f"Try again with a network, or {_LOCAL_HINT}",
         ) from error
-    except (OSError, ValueError, RuntimeError, exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"the dataset '{name}' of the Hugging Face hub cannot be loaded: {reason}",
             hint=f"Save its rows as JSON lines and {_LOCAL_HINT}",
         ) from error
-    splits = {ours: tables[theirs] for theirs, ours in _NAMES.items() if theirs in tables}
-    if "train" not in splits:
-        found = ", ".join(tables) or "none"
-        raise DataError(
-            f"the dataset '{name}' has no train split; its splits are {found}.",
-            hint=f"Choose another dataset, or {_LOCAL_HINT}",
-        )
-    return splits

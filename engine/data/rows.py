@@ -1,32 +1,54 @@
-"""Reads rows from a local folder or the Hugging Face hub, and checks all of them first."""
+"""Reads rows from local files or the Hugging Face hub, and checks all of them first."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.data.formats import Features, Format, Problem, Row, parse_row
-from engine.data.hub import load_splits
+from engine.data.formats import Features, Format, Problem, Row
+from engine.data.hub import load_parts, load_splits
+from engine.data.scan import Scan
+from engine.data.sources import FOLDER_HINT, SUFFIXES, find_files, near_name, read_values
+from engine.data.split import hold_out
 from engine.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["DataRows", "Features", "Row", "read_data", "read_split"]
+    from engine.config import HubDataset, RunConfig
 
-_SPLITS = ("train", "valid", "test")
+__all__ = ["DataRows", "Features", "Reading", "Row", "read_data", "read_split"]
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FOLDER_HINT = (
-    "Name a folder that holds train.jsonl (and valid.jsonl), "
-    "or a dataset of the Hugging Face hub as owner/name."
-)
-_JSON_HINT = (
-    "Each line must be one whole JSON object: no list around the rows, no line breaks in a row."
-)
-_LINES_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows are read, besides the names of their parts."""
+
+    format: Format | None = None
+    """What the rows are; None looks at them."""
+    validation_split: float = 0.0
+    """Share of the training rows that is held out where there are no validation rows."""
+    seed: int = 0
+    """Chooses the rows that are held out."""
+    hub: tuple[HubDataset, ...] = ()
+    """Datasets of the hub by their parts; where given, nothing else is read."""
+    with_test: bool = False
+    """Whether the test parts of ``hub`` are wanted."""
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Reading:
+        """Return how a run's settings want its data read."""
+        return cls(
+            format=None if config.data_format == "auto" else config.data_format,
+            validation_split=config.validation_split if config.val_batches else 0.0,
+            seed=config.seed,
+            hub=tuple(config.hf_dataset),
+            with_test=config.test,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,205 +58,186 @@ class DataRows:
     train: list[Row]
     valid: list[Row]
     test: list[Row]
+    found: str = ""
+    """What the training rows are: ``alpaca, 51,760 rows → messages``."""
+    held_out: int = 0
+    """How many of the validation rows were taken from the training rows."""
+    dropped: tuple[Problem, ...] = ()
+    """What is wrong with the rows left out."""
+    notes: tuple[str, ...] = ()
+    """What was found and done, in words."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know, in words."""
 
 
-def read_data(data: str | Path, features: Features, batch_size: int) -> DataRows:
-    """Read train, valid and test rows from a folder or, if there is none, from the hub.
+def read_data(
+    data: str | Path, features: Features, batch_size: int, reading: Reading | None = None
+) -> DataRows:
+    """Read train, valid and test rows from local files or, if there are none, from the hub.
+
+    A row that is of the right format but cannot be used as it is (an empty turn, speakers that do
+    not take turns, a part of the wrong type) is left out and counted, unless most rows are such.
 
     Args:
-        data: A folder in mlx-lm's layout, or ``owner/name`` of a hub dataset.
+        data: A folder in mlx-lm's layout, a file, or ``owner/name`` of a hub dataset.
         features: The names of the rows' parts.
         batch_size: Rows in a training batch.
+        reading: How to read; None detects formats and holds nothing out.
 
     Raises:
-        DataError: Anything is missing or wrong; it names the first problem of each file.
+        DataError: Anything is missing or wrong; it names the first problem of each split.
     """
-    folder = Path(data).expanduser()
-    if folder.exists() or not _is_hub_name(str(data)):
-        splits = _scan_folder(folder, features)
+    reading = reading or Reading()
+    path = Path(data).expanduser()
+    if reading.hub:
+        scans = _scan_parts(reading)
+    elif path.exists() or not _is_hub_name(str(data)):
+        scans = _scan_files(path, features, reading)
     else:
-        splits = _scan_hub(str(data), features)
-    _raise_problems(splits.values())
-    _check_same_format(splits)
-    train = splits["train"]
-    if len(train.rows) < batch_size:
-        count = len(train.rows)
+        scans = _scan_hub(str(data), features, reading)
+    _raise_problems(scans)
+    _check_same_format(scans)
+    train = [row for scan in scans if scan.name == "train" for row in scan.rows]
+    if len(train) < batch_size:
+        count = len(train)
         raise DataError(
             f"{count} row{'' if count == 1 else 's'}, fewer than the batch size of {batch_size}.",
-            train.path,
+            scans[0].path,
             hint=f"Add rows, or set batch_size to {count} or less.",
         )
-    rows = {name: split.rows for name, split in splits.items()}
-    return DataRows(rows["train"], rows.get("valid", []), rows.get("test", []))
+    return _data_rows(scans, train, batch_size, reading)
 
 
 def read_split(path: Path, features: Features) -> list[Row]:
-    """Read one file of JSON lines; blank lines, a BOM and CRLF are accepted.
+    """Read one file; in JSON lines blank lines, a BOM and CRLF are accepted.
 
     Raises:
-        DataError: The file cannot be read, is empty, or has a line that is not a row.
+        DataError: The file cannot be read, is empty, or has rows that cannot be used.
     """
-    split = _scan_file(path, features)
-    _raise_problems([split])
-    return split.rows
+    scan = _scan_file(path, features)
+    _raise_problems([scan])
+    return scan.rows
 
 
-@dataclass(slots=True)
-class _Split:
-    """What was found in one file."""
-
-    path: Path
-    features: Features
-    rows: list[Row] = field(default_factory=list[Row])
-    problems: list[Problem] = field(default_factory=list[Problem])
-    first_lines: dict[Format, int] = field(default_factory=dict[Format, int])
-    """Where each format was first met, in order."""
-
-    @property
-    def format(self) -> Format | None:
-        """The format of the file: that of its first row that has one."""
-        return next(iter(self.first_lines), None)
-
-    def add(self, line: int, value: object) -> None:
-        """Take one decoded line."""
-        row = parse_row(value, self.features, self.format, self.path, line)
-        if isinstance(row, Row):
-            self.first_lines.setdefault(row.format, line)
-            self.rows.append(row)
+def _data_rows(
+    scans: Sequence[Scan], train: list[Row], batch_size: int, reading: Reading
+) -> DataRows:
+    """All splits, a held-out one among them if there is no other to measure on."""
+    valid = [row for scan in scans if scan.name == "valid" for row in scan.rows]
+    found = ", ".join(scan.found for scan in scans if scan.name == "train")
+    notes, warnings = [found], [scan.dropped_words for scan in scans if scan.dropped]
+    held_out = 0
+    if not valid and reading.validation_split > 0:
+        before = len(train)
+        train, valid = hold_out(train, reading.validation_split, batch_size, reading.seed)
+        held_out = len(valid)
+        if valid:
+            notes.append(
+                f"the data has no validation rows: held out {held_out:,} of {before:,} rows "
+                f"by seed {reading.seed} (validation_split: {reading.validation_split:g})"
+            )
         else:
-            self.problems.append(self._other_format(line, value) or row)
-
-    def _other_format(self, line: int, value: object) -> Problem | None:
-        """The problem of a row that would be good in a file of another format."""
-        expected = self.format
-        if expected is None:
-            return None
-        row = parse_row(value, self.features, None, self.path, line)
-        if not isinstance(row, Row) or row.format == expected:
-            return None
-        self.first_lines.setdefault(row.format, line)
-        message = f"the row is {row.format}, but line {self.first_lines[expected]} is {expected}."
-        return Problem(line, message, "Keep each format in a folder of its own.")
-
-    def report(self) -> str:
-        """The first problem, and how many more lines have one."""
-        parts = [self.problems[0].message]
-        if len(self.first_lines) > 1:
-            met = [f"{name} from line {line}" for name, line in self.first_lines.items()]
-            parts.append(f"The file mixes formats: {', '.join(met)}.")
-        others = [problem.line for problem in self.problems[1:]]
-        if others:
-            numbers = ", ".join(str(line) for line in others[:_LINES_LISTED])
-            dots = ", …" if len(others) > _LINES_LISTED else ""
-            noun, verb = ("line", "has") if len(others) == 1 else ("lines", "have")
-            parts.append(f"{len(others)} more {noun} {verb} problems ({noun} {numbers}{dots}).")
-        return " ".join(parts)
+            warnings.append(
+                "There are no validation rows, and too few rows to hold any out: "
+                "the run will not know its validation loss. Add valid.jsonl."
+            )
+    return DataRows(
+        train=train,
+        valid=valid,
+        test=[row for scan in scans if scan.name == "test" for row in scan.rows],
+        found=found,
+        held_out=held_out,
+        dropped=tuple(problem for scan in scans for problem in scan.dropped),
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+    )
 
 
-def _raise_problems(splits: Iterable[_Split]) -> None:
-    """Raise one error for the first problem of every file that has any."""
-    bad = [split for split in splits if split.problems]
+def _scan_files(data: Path, features: Features, reading: Reading) -> list[Scan]:
+    """Read the splits of local data, keeping their problems."""
+    scans: list[Scan] = []
+    for name, paths in find_files(data).items():
+        scan = Scan(name, paths[0], features, reading.format)
+        for path in paths:
+            for line, value in read_values(path):
+                scan.add(path, line, value)
+        scan.finish()
+        scans.append(_with_rows(scan))
+    return scans
+
+
+def _scan_file(path: Path, features: Features) -> Scan:
+    """Read one file to its end, keeping its problems."""
+    scan = Scan(path.stem, path, features)
+    for line, value in read_values(path):
+        scan.add(path, line, value)
+    scan.finish()
+    return _with_rows(scan)
+
+
+def _with_rows(scan: Scan) -> Scan:
+    """The scan, if it found anything."""
+    if scan.rows or scan.problems:
+        return scan
+    hint = "Put rows into it, one JSON object a line."
+    if scan.name != "train":
+        hint = "Put rows into it or delete it; training goes on without it."
+    raise DataError("the file has no rows.", scan.path, hint=hint)
+
+
+def _scan_hub(name: str, features: Features, reading: Reading) -> list[Scan]:
+    """Load the splits of a hub dataset, keeping their problems."""
+    loaded = load_splits(name, near_name(Path(name)))
+    return [
+        _scan_table(Scan(split, Path(name) / split, features, reading.format), rows)
+        for split, rows in loaded.items()
+    ]
+
+
+def _scan_parts(reading: Reading) -> list[Scan]:
+    """Load the parts of hub datasets that the settings name, keeping their problems."""
+    scans: list[Scan] = []
+    for dataset in reading.hub:
+        features = Features.of(dataset)
+        for split, rows in load_parts(dataset, with_test=reading.with_test).items():
+            path = Path(dataset.path) / getattr(dataset, f"{split}_split")
+            scans.append(_scan_table(Scan(split, path, features, reading.format), rows))
+    return scans
+
+
+def _scan_table(scan: Scan, rows: Iterable[object]) -> Scan:
+    for line, value in enumerate(rows, start=1):
+        scan.add(scan.path, line, value)
+    scan.finish()
+    if not scan.rows and not scan.problems:
+        raise DataError("the split has no rows.", scan.path, hint=FOLDER_HINT)
+    return scan
+
+
+def _raise_problems(scans: Sequence[Scan]) -> None:
+    """Raise one error for the first problem of every split that has any."""
+    bad = [scan for scan in scans if scan.problems]
     if not bad:
         return
     first = bad[0].problems[0]
-    others = [f"{split.path}, line {split.problems[0].line}: {split.report()}" for split in bad[1:]]
+    others = [str(DataError(s.report(), s.problems[0].path, s.problems[0].line)) for s in bad[1:]]
     message = "\n".join([bad[0].report(), *others])
-    raise DataError(message, bad[0].path, first.line, first.hint)
+    raise DataError(message, first.path, first.line, first.hint)
 
 
-def _check_same_format(splits: dict[str, _Split]) -> None:
+def _check_same_format(scans: Sequence[Scan]) -> None:
     """Raise an error where another split is not in the format of the training rows."""
-    train = splits["train"]
-    for split in splits.values():
-        if split.format != train.format:
+    train = scans[0]
+    for scan in scans:
+        if scan.name == "train":
+            train = scan
+        elif scan.format != train.format:
             raise DataError(
-                f"the rows are {split.format}, but those of {train.path.name} are {train.format}.",
-                split.path,
-                split.rows[0].line,
+                f"the rows are {scan.format}, but those of {train.path.name} are {train.format}.",
+                scan.rows[0].path,
+                scan.rows[0].line,
                 "Bring both into one format.",
             )
-
-
-def _scan_folder(folder: Path, features: Features) -> dict[str, _Split]:
-    """Read the splits of a local folder, keeping their problems."""
-    if not folder.exists():
-        raise DataError(f"no such folder.{_near_folder(folder)}", folder, hint=_FOLDER_HINT)
-    if not folder.is_dir():
-        raise DataError("this is a file, not a folder.", folder, hint=_FOLDER_HINT)
-    try:
-        found = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}.", folder, hint=_FOLDER_HINT) from error
-    if not found:
-        raise DataError("the folder is empty.", folder, hint="Put train.jsonl into it.")
-    if "train.jsonl" not in found:
-        most = f" and {len(found) - _LINES_LISTED} more" if len(found) > _LINES_LISTED else ""
-        names = ", ".join(found[:_LINES_LISTED]) + most
-        raise DataError(
-            f"the folder has no train.jsonl, only {names}.",
-            folder,
-            hint="Put the training rows into train.jsonl, one JSON object a line.",
-        )
-    paths = {name: folder / f"{name}.jsonl" for name in _SPLITS}
-    return {name: _scan_file(path, features) for name, path in paths.items() if path.exists()}
-
-
-def _scan_file(path: Path, features: Features) -> _Split:
-    """Read one file to its end, keeping its problems."""
-    split = _Split(path, features)
-    try:
-        for line, value in _decoded_lines(path):
-            if isinstance(value, Problem):
-                split.problems.append(value)
-            else:
-                split.add(line, value)
-    except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}.", path, hint="Check the name and the permissions."
-        ) from error
-    if not split.rows and not split.problems:
-        hint = "Put rows into it, one JSON object a line."
-        if path.stem != "train":
-            hint = "Put rows into it or delete it; training goes on without it."
-        raise DataError("the file has no rows.", path, hint=hint)
-    return split
-
-
-def _decoded_lines(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the line number and the value, or the problem, of every line that is not blank."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            content = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
-            if content:
-                yield number, _decode(content, number)
-
-
-def _decode(raw: bytes, number: int) -> object:
-    """One line's value, or its problem."""
-    try:
-        value: object = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        return Problem(number, "the line is not UTF-8 text.", "Save the file as UTF-8.")
-    except json.JSONDecodeError as error:
-        message = f"the line is not valid JSON: {error.msg} at column {error.colno}."
-        return Problem(number, message, _JSON_HINT)
-    except (ValueError, RecursionError) as error:
-        return Problem(number, f"the line is not valid JSON: {error}.", _JSON_HINT)
-    return value
-
-
-def _scan_hub(name: str, features: Features) -> dict[str, _Split]:
-    """Load the splits of a hub dataset, keeping their problems."""
-    near = _near_folder(Path(name))
-    splits: dict[str, _Split] = {}
-    for split_name, values in load_splits(name, near).items():
-        split = _Split(Path(name) / split_name, features)
-        for line, value in enumerate(values, start=1):
-            split.add(line, value)
-        if not split.rows and not split.problems:
-            raise DataError("the split has no rows.", split.path, hint=_FOLDER_HINT)
-        splits[split_name] = split
-    return splits
 
 
 def _is_hub_name(data: str) -> bool:
@@ -244,16 +247,9 @@ def _is_hub_name(data: str) -> bool:
     path = Path(data)
     if not path.parent.is_dir():
         return True
-    holders = [entry.name for entry in path.parent.iterdir() if (entry / "train.jsonl").exists()]
+    holders = [
+        entry.name
+        for entry in path.parent.iterdir()
+        if any((entry / f"train{suffix}").exists() for suffix in SUFFIXES)
+    ]
     return not did_you_mean(path.name, holders)
-
-
-def _near_folder(folder: Path) -> str:
-    """A guess at a mistyped folder: the nearest name beside its first part that is missing."""
-    missing = folder
-    while not missing.parent.exists():
-        missing = missing.parent
-    if not missing.parent.is_dir():
-        return ""
-    beside = [entry.name for entry in missing.parent.iterdir() if entry.is_dir()]
-    return did_you_mean(missing.name, beside)

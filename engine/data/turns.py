@@ -8,7 +8,7 @@ whole rendering that change when the turn is replaced by something else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import TemplateError
@@ -16,9 +16,11 @@ from jinja2 import TemplateError
 from engine.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from engine.data.formats import Message, Row
+    from engine.data.batch import BatchTokenizer
+    from engine.data.convert import Message
+    from engine.data.formats import Row
 
 # Unlike each other at both ends, so that one of them differs from any turn there.
 _REPLACEMENTS = ("Quartz J", "Zebra X")
@@ -43,9 +45,24 @@ class Tokenizer(Protocol):
         tools: list[Any] | None,
         add_generation_prompt: bool,
         return_dict: bool,
-    ) -> list[int]:
-        """Return the token ids of a conversation."""
+        tokenize: bool = True,
+    ) -> Any:
+        """Return the token ids of a conversation, or its text with ``tokenize=False``."""
         ...
+
+
+class RowRefusedError(DataError):
+    """The model's chat template refuses a row; others may be good."""
+
+    def __init__(self, reason: str, row: Row) -> None:
+        super().__init__(
+            f"the model's chat template refuses the row: {reason}",
+            row.path,
+            row.line,
+            "Change or delete the row; some models know no system or tool messages, "
+            "or want user and assistant to take turns.",
+        )
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +78,17 @@ class Turns:
 class Renderer:
     """Renders rows with the tokenizer's chat template; remembers how the template closes a turn."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, batch: BatchTokenizer | None = None) -> None:
         self._tokenizer = tokenizer
+        self._batch = batch
         self._closing: list[int] | None = None
+        self._texts: dict[int, str] = {}
+        self._ahead: dict[tuple[int, int, bool], list[int]] = {}
 
-    def render(self, row: Row) -> list[int]:
-        """Return the tokens of the whole conversation.
+    def fit(self, row: Row) -> Row:
+        """Return the row as the template takes it: where it refuses system turns, without one.
+
+        The system's text then stands before the first user's, a blank line between them.
 
         Raises:
             DataError: The tokenizer has no chat template, or its template refuses the row.
@@ -84,15 +106,48 @@ class Renderer:
                 "Choose an instruction-tuned model, or bring the rows into the text format.",
             )
         try:
-            return self._tokens(row, row.messages)
+            self._texts[id(row)] = self._text(row, row.messages)
         except (TemplateError, TypeError, ValueError) as error:
-            raise DataError(
-                f"the model's chat template refuses the row: {error}",
-                row.path,
-                row.line,
-                "Change or delete the row; some models know no system or tool messages, "
-                "or want user and assistant to take turns.",
-            ) from error
+            folded = _without_system(row)
+            text = self._try_text(folded, folded.messages) if folded else None
+            if folded is None or text is None:
+                raise RowRefusedError(str(error), row) from error
+            self._texts[id(folded)] = text
+            return folded
+        return row
+
+    def look_ahead(self, rows: Sequence[Row], *, with_turns: bool) -> None:
+        """Encode at once what rendering these rows, and finding their turns, will ask for.
+
+        Args:
+            rows: Rows that ``fit`` returned since the last call; the caller keeps them alive.
+            with_turns: Whether turns will be looked for.
+        """
+        texts, self._texts = self._texts, {}
+        self._ahead = {}
+        if self._batch is None or not rows:
+            return
+        keys: list[tuple[int, int, bool]] = []
+        wanted: list[str] = []
+        for row in rows:
+            keys.append((id(row), len(row.messages), False))
+            wanted.append(texts[id(row)])
+            for count, prompt in _prefixes(row) if with_turns else ():
+                text = self._try_text(row, row.messages[:count], prompt=prompt)
+                if text is not None:
+                    keys.append((id(row), count, prompt))
+                    wanted.append(text)
+        first = rows[0]
+        encoded = self._batch.encode(wanted, lambda: self._tokens(first, first.messages))
+        if encoded is None:
+            self._batch = None
+        else:
+            self._ahead = dict(zip(keys, encoded, strict=True))
+
+    def render(self, row: Row) -> list[int]:
+        """Return the tokens of the whole conversation of a row that ``fit`` returned."""
+        known = self._ahead.get((id(row), len(row.messages), False))
+        return self._tokens(row, row.messages) if known is None else known
 
     def assistant_turns(self, row: Row, full: list[int]) -> Turns:
         """Find every assistant turn in ``full``, the row's whole rendering."""
@@ -108,11 +163,11 @@ class Renderer:
 
     def _added_by(self, row: Row, index: int, full: list[int]) -> tuple[int, int] | None:
         """The turn as the difference of two prefixes, or None if they are none."""
-        before = self._try_tokens(row, row.messages[:index], prompt=True)
+        before = self._prefix(row, index, prompt=True)
         if before is None or full[: len(before)] != before:
             return None
         last = index == len(row.messages) - 1
-        through = full if last else self._try_tokens(row, row.messages[: index + 1])
+        through = full if last else self._prefix(row, index + 1, prompt=False)
         if through is None or full[: len(through)] != through or len(through) <= len(before):
             return None
         return len(before), len(through)
@@ -155,6 +210,20 @@ class Renderer:
         before = self._try_tokens(row, row.messages[:-1], prompt=True)
         return ((_common_prefix(before, full), len(full)),) if before else ()
 
+    def _prefix(self, row: Row, count: int, *, prompt: bool) -> list[int] | None:
+        """The tokens of a row's first messages; None where the template refuses them."""
+        known = self._ahead.get((id(row), count, prompt))
+        return known or self._try_tokens(row, row.messages[:count], prompt=prompt)
+
+    def _try_text(
+        self, row: Row, messages: Sequence[Message], *, prompt: bool = False
+    ) -> str | None:
+        """The text of part of a conversation; None where the template refuses it."""
+        try:
+            return self._text(row, messages, prompt=prompt)
+        except (TemplateError, TypeError, ValueError):
+            return None
+
     def _try_tokens(
         self, row: Row, messages: Sequence[Message], *, prompt: bool = False
     ) -> list[int] | None:
@@ -167,12 +236,39 @@ class Renderer:
             return None
 
     def _tokens(self, row: Row, messages: Sequence[Message], *, prompt: bool = False) -> list[int]:
+        return self._apply(row, messages, prompt=prompt, tokenize=True)
+
+    def _text(self, row: Row, messages: Sequence[Message], *, prompt: bool = False) -> str:
+        return self._apply(row, messages, prompt=prompt, tokenize=False)
+
+    def _apply(self, row: Row, messages: Sequence[Message], *, prompt: bool, tokenize: bool) -> Any:
         return self._tokenizer.apply_chat_template(
             list(messages),
             tools=list(row.tools) if row.tools else None,
             add_generation_prompt=prompt,
             return_dict=False,
+            tokenize=tokenize,
         )
+
+
+def _prefixes(row: Row) -> Iterator[tuple[int, bool]]:
+    """How many first messages, and whether the assistant's turn is opened after them."""
+    for index, message in enumerate(row.messages):
+        if message["role"] == "assistant":
+            if index > 0:
+                yield index, True
+            if index < len(row.messages) - 1:
+                yield index + 1, False
+
+
+def _without_system(row: Row) -> Row | None:
+    """The row with its system's text in the first user's turn; None where it has no such pair."""
+    roles = [message["role"] for message in row.messages[:2]]
+    if roles not in (["system", "user"], ["developer", "user"]):
+        return None
+    system, user, *rest = row.messages
+    joined = {**user, "content": f"{system['content']}\n\n{user['content']}"}
+    return replace(row, messages=(joined, *rest))
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

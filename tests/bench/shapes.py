@@ -66,6 +66,18 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 49152,
         "tie_word_embeddings": True,
     },
+    "tiny": {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "num_hidden_layers": 3,
+        "intermediate_size": 384,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e4,
+        "vocab_size": 1024,
+        "tie_word_embeddings": True,
+    },
 }
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 KEYS = [f"self_attn.{p}" for p in PROJECTIONS[:4]] + [f"mlp.{p}" for p in PROJECTIONS[4:]]

@@ -73,13 +73,16 @@ def test_version_and_presets(call: Callable[..., Outcome]) -> None:
     assert call("--version").out == "lora-tui 0.1.0\n"
     assert "demo" in [line.split()[0] for line in call("presets").out.splitlines()]
     listed: list[dict[str, Any]] = json.loads(call("presets", "--json").out)
-    assert [set(preset) for preset in listed] == [{"name", "summary", "path"}] * len(listed)
+    assert [set(preset) for preset in listed] == [{"name", "summary", "path", "verdict"}] * len(
+        listed
+    )
 
 
 def test_where_creates_nothing(call: Callable[..., Outcome], home: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in call("where").out.splitlines())
     assert lines["home"] == str(home)
     assert lines["runs"] == str(home / "runs")
+    assert lines["tokens"] == str(home / "cache" / "tokens")
     assert not home.exists()
 
 
@@ -137,7 +140,7 @@ def test_presets_are_completed(tmp_path: Path) -> None:
 LIGHT = """
 import sys
 from tui.cli import main
-for arguments in (["--version"], ["presets"], ["completion", "zsh"]):
+for arguments in (["--version"], ["completion", "zsh"]):
     main(arguments)
 heavy = {"pydantic", "textual", "rich", "yaml", "engine.session", "mlx", "transformers"}
 print("HEAVY", sorted(heavy & set(sys.modules)))

@@ -31,7 +31,10 @@ def assert_refused(outcome: Outcome, *parts: str) -> None:
     ("arguments", "parts"),
     [
         (("rnu",), ("No such command 'rnu'", "'run'")),
-        (("run",), ("Missing argument",)),
+        (("run",), ("Give either a preset or YAML file, or --resume",)),
+        (("run", "demo", "--resume"), ("Give either a preset or YAML file, or --resume",)),
+        (("run", "--resume"), ("there are no runs yet", "lora-tui demo")),
+        (("run", "--resume", "nothing@5"), ("there is no run 'nothing'",)),
         (("run", "demo", "--plian"), ("--plian", "--plain")),
         (("demo", "--plain", "--json"), ("exclude each other",)),
         (("run", "demoo"), ("no preset 'demoo'", "Did you mean 'demo'?")),

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.tuner.datasets import ChatDataset, CompletionsDataset, TextDataset
+from tokenizers import Tokenizer
 
-from engine.data.encode import EncodeStatistics, encode
+from engine.data.encode import EncodeStatistics, encode, encoding
 from engine.data.formats import Row
 from engine.errors import DataError
+from tests.data_pipeline.conftest import CHATML, FORGETFUL, THINKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,10 @@ def test_rows_are_cut_and_counted(tokenizer: Any) -> None:
         tokens=len(cut.tokens),
         trained_tokens=len(cut.tokens) - 2,
         longest=most,
+        longest_line=1,
+        median=int(whole.lengths[1]),
+        ninetieth=most,
+        histogram=(1, 0, 1, 0, 0, 0, 0, 0, 0, 0),
     )
     assert cut.statistics.warnings("train") == (
         f"1 row of train cut to max_seq_length: {most - 20} tokens lost. "
@@ -192,3 +198,132 @@ def test_template_that_refuses_a_row(tokenizer_with: Callable[[str | None], Any]
         "System role not supported"
     )
     assert error.hint.startswith("Change or delete the row;")
+
+
+class OneByOne:
+    """A tokenizer that shows nothing that could encode many rows at once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.eos_token_id = tokenizer.eos_token_id
+        self.chat_template = tokenizer.chat_template
+        self.encode = tokenizer.encode
+        self.apply_chat_template = tokenizer.apply_chat_template
+
+
+def many_rows(count: int) -> list[Row]:
+    """Conversations of several turns, and texts between them."""
+    rows: list[Row] = []
+    for line in range(1, count + 1):
+        if line % 7 == 0:
+            rows.append(text(f"Row {line}.", line))
+        else:
+            more = (
+                {"role": "user", "content": f"{line}?"},
+                {"role": "assistant", "content": "\n\n x"},
+            )
+            rows.append(Row("chat", PATH, line, (*MESSAGES, *more * (line % 3))))
+    return rows
+
+
+@pytest.mark.parametrize("template", [CHATML, THINKING, FORGETFUL])
+@pytest.mark.parametrize("mask_prompt", [False, True])
+def test_many_at_once_are_the_same_as_one_by_one(
+    tokenizer_with: Callable[[str | None], Any], template: str, mask_prompt: bool
+) -> None:
+    tokenizer = tokenizer_with(template)
+    rows = [row for row in many_rows(40) if row.messages or not mask_prompt]
+    alone: Any = OneByOne(tokenizer)
+    at_once = encode(rows, tokenizer, mask_prompt, 2048)
+    assert at_once.fingerprint() == encode(rows, alone, mask_prompt, 2048).fingerprint()
+    assert at_once.lines.tolist() == [row.line for row in rows]
+
+
+def test_rows_are_encoded_together(tokenizer: Any) -> None:
+    """One by one only the first of each kind, to see that together comes to the same."""
+    counting: Any = OneByOne(tokenizer)
+    counting.backend_tokenizer = tokenizer.backend_tokenizer
+    alone: list[object] = []
+
+    def apply(messages: Any, *, tokenize: bool, **options: Any) -> Any:
+        alone.extend([messages] if tokenize else [])
+        return tokenizer.apply_chat_template(messages, tokenize=tokenize, **options)
+
+    def encode_text(content: str) -> list[int]:
+        alone.append(content)
+        return tokenizer.encode(content)
+
+    counting.apply_chat_template, counting.encode = apply, encode_text
+    encode(many_rows(40), counting, False, 2048)
+    assert len(alone) == 2
+
+
+def test_a_tokenizer_with_code_of_its_own_is_asked_row_by_row(tokenizer: Any) -> None:
+    """The Rust part alone would encode these differently."""
+    own: Any = OneByOne(tokenizer)
+    own.backend_tokenizer = tokenizer.backend_tokenizer
+    own.encode = lambda content: tokenizer.encode(content.upper())
+    split = encode([text("Paris."), text("Madrid.")], own, False, 2048)
+    assert tokenizer.decode(split.tokens) == "PARIS.<|endoftext|>MADRID.<|endoftext|>"
+
+
+def test_a_length_that_the_tokenizers_file_cuts_to_is_not_obeyed(
+    byte_pairs: Any, tokenizer_with: Callable[[str | None], Any]
+) -> None:
+    whole = encode([text("Paris. " * 9)], tokenizer_with(None), False, 2048)
+    byte_pairs.enable_truncation(4)
+    try:
+        cutting = tokenizer_with(None)
+    finally:
+        byte_pairs.no_truncation()
+    assert cutting.backend_tokenizer.truncation
+    only_its_backend: Any = OneByOne(tokenizer_with(None))
+    only_its_backend.backend_tokenizer = Tokenizer.from_str(cutting.backend_tokenizer.to_str())
+    for tokenizer in (cutting, only_its_backend):
+        split = encode([text("Hi"), text("Paris. " * 9)], tokenizer, False, 2048)
+        assert split.tokens[split.offsets[1] :].tolist() == whole.tokens.tolist()
+
+
+def test_says_how_far_it_is(tokenizer: Any) -> None:
+    rows = [text("Paris.", line) for line in range(1, 1101)]
+    assert list(encoding(rows, tokenizer, False, 2048)) == [512, 1024, 1100]
+
+
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + CHATML
+)
+
+
+def test_system_turns_that_the_template_refuses_go_into_the_users_first(
+    tokenizer_with: Callable[[str | None], Any],
+) -> None:
+    tokenizer = tokenizer_with(NO_SYSTEM)
+    plain = Row("chat", PATH, 2, MESSAGES[1:])
+    split = encode([Row("chat", PATH, 1, MESSAGES), plain], tokenizer, True, 2048)
+    assert tokenizer.decode(split.tokens[: split.offsets[1]]) == (
+        "<|im_start|>user\nShort answers.\n\nCapital of France?<|im_end|>\n"
+        "<|im_start|>assistant\nParis.<|im_end|>\n"
+    )
+    assert trained_text(tokenizer, split) == "Paris.<|im_end|>\n"
+    assert split.statistics.folded == 1
+    assert split.statistics.warnings("train") == (
+        "1 row of train without a system turn: the model's chat template refuses those, "
+        "so the text was put before the user's first turn.",
+    )
+
+
+def test_rows_that_the_template_refuses_are_left_out_and_counted(
+    tokenizer_with: Callable[[str | None], Any],
+) -> None:
+    strict = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate') }}{% endif %}{% endfor %}" + CHATML
+    )
+    good = [Row("chat", PATH, line, MESSAGES[1:]) for line in (1, 3)]
+    rows = [good[0], Row("chat", PATH, 2, (MESSAGES[2], *MESSAGES[1:])), good[1]]
+    split = encode(rows, tokenizer_with(strict), True, 2048)
+    assert (split.lines.tolist(), split.statistics.refused) == ([1, 3], 1)
+    assert split.warnings("train") == (
+        "1 row of train left out, refused by the model's chat template. "
+        "The first is line 2: Roles must alternate",
+    )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TEXT = {"text": "Hi there"}
 PAIR = {"prompt": "Hi", "completion": "Yes?"}
 FOLDER_HINT = (
-    "Name a folder that holds train.jsonl (and valid.jsonl), "
+    "Name a folder that holds train.jsonl (and valid.jsonl), a file of rows, "
     "or a dataset of the Hugging Face hub as owner/name."
 )
 
@@ -47,7 +47,7 @@ def test_validation_and_test_may_be_absent(write_jsonl: Write) -> None:
 def test_missing_folder_offers_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "guanaco").mkdir()
     error = problem(tmp_path / "guanco")
-    assert error.message == f"{tmp_path / 'guanco'}: no such folder. Did you mean 'guanaco'?"
+    assert error.message == (f"{tmp_path / 'guanco'}: no such folder. Did you mean 'guanaco'?")
     assert error.hint == FOLDER_HINT
     assert problem(tmp_path / "guanco" / "deeper").message.endswith("Did you mean 'guanaco'?")
     assert problem(tmp_path / "zzz").message == f"{tmp_path / 'zzz'}: no such folder."
@@ -60,14 +60,20 @@ def test_mistyped_relative_folder_is_not_looked_up_on_the_hub(
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_text('{"text": "a"}\n')
     monkeypatch.chdir(tmp_path)
-    assert problem("sets/guanco").message == "sets/guanco: no such folder. Did you mean 'guanaco'?"
+    assert problem("sets/guanco").message == (
+        "sets/guanco: no such folder. Did you mean 'guanaco'?"
+    )
 
 
-def test_a_file_is_not_a_folder(write_jsonl: Write) -> None:
-    path = write_jsonl("train.jsonl", [TEXT])
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "rows.pdf"
+    path.touch()
+    assert problem(tmp_path / "rows.csv").message.startswith(
+        f"{tmp_path / 'rows.csv'}: no such file."
+    )
     error = problem(path)
-    assert error.message == f"{path}: this is a file, not a folder."
-    assert error.hint == FOLDER_HINT
+    assert error.message == f"{path}: this is not a file of rows."
+    assert error.hint.startswith("Rows are read from files that end in .jsonl, .json, .parquet,")
     assert problem(path / "deeper").message == f"{path / 'deeper'}: no such folder."
 
 
@@ -78,14 +84,17 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_folder_without_training_rows(write_jsonl: Write) -> None:
-    folder = write_jsonl("train.json", [TEXT]).parent
-    error = problem(folder)
-    assert error.message == f"{folder}: the folder has no train.jsonl, only train.json."
-    assert error.hint == "Put the training rows into train.jsonl, one JSON object a line."
-    for number in range(6):
+    folder = write_jsonl("part0.json", [TEXT]).parent
+    write_jsonl("readme.md", [])
+    for number in range(1, 5):
         write_jsonl(f"part{number}.json", [TEXT])
-    assert problem(folder).message.endswith(
-        "only part0.json, part1.json, part2.json, part3.json, part4.json and 2 more."
+    error = problem(folder)
+    assert error.message == (
+        f"{folder}: the folder has no train.jsonl, "
+        "only part0.json, part1.json, part2.json, part3.json, part4.json and 1 more."
+    )
+    assert error.hint.startswith(
+        "Put the training rows into train.jsonl, one JSON object a line. Rows are read from files"
     )
 
 

@@ -21,7 +21,8 @@ PAIR = {"prompt": "Hi", "completion": "Yes?"}
 TEXT = {"text": "Hi there"}
 FORMATS = (
     'A row is one of {"messages": [{"role": "user", "content": "…"}, …]}, '
-    '{"prompt": "…", "completion": "…"} or {"text": "…"}.'
+    '{"prompt": "…", "completion": "…"} or {"text": "…"}; '
+    "Alpaca, ShareGPT and OpenAssistant rows are known too."
 )
 
 
@@ -106,15 +107,15 @@ BAD_LINES = [
         FORMATS,
     ),
     (
-        '{"instruction": "a", "input": "b", "output": "c"}',
-        "the row is in no known format; its keys are 'instruction', 'input', 'output'.",
-        "These look like Alpaca rows: set prompt_feature to 'instruction' and join 'input' to it, "
-        "and completion_feature to 'output'.",
+        '{"instruction": "a", "outputs": "c"}',
+        "the row is in no known format; its keys are 'instruction', 'outputs'. "
+        "Did you mean 'output'?",
+        FORMATS,
     ),
     (
         '{"conversations": []}',
-        "the row is in no known format; its keys are 'conversations'.",
-        "Set chat_feature to 'conversations'; each needs a 'role' and a 'content'.",
+        "the conversation has no turns.",
+        "Fill the turn or delete the row.",
     ),
     ('{"text": 3}', "'text' must be a string, not a number.", FORMATS),
     (
@@ -125,12 +126,6 @@ BAD_LINES = [
     ('{"messages": "a"}', "'messages' must be a list, not a string.", FORMATS),
     ('{"messages": []}', "'messages' is empty.", "Give it messages or delete the line."),
     ('{"messages": ["a"]}', "message 1 must be an object, not a string.", FORMATS),
-    (
-        '{"messages": [{"from": "human", "value": "a"}]}',
-        "message 1 has no 'role'; its keys are 'from', 'value'.",
-        "Rename 'from' to 'role' and 'value' to 'content', and the roles 'human' to 'user' "
-        "and 'gpt' to 'assistant'.",
-    ),
     (
         '{"messages": [{"role": "user", "content": "a"}, {"role": "asistant", "content": "b"}]}',
         "the role 'asistant' of message 2 is unknown. Did you mean 'assistant'?",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -33,11 +36,102 @@ def measured(estimator: EtaEstimator, until: int, compile_seconds: float = 0.0) 
 
 def test_nothing_is_said_before_enough_steps_are_known() -> None:
     estimator = EtaEstimator(np.full(10, 64, np.int64), np.zeros(10, np.bool_), 100)
-    for iteration in range(1, 4):
+    for iteration in range(1, 3):
         estimator.add_step(iteration, 1.0)
         assert estimator.remaining(iteration) is None
+    estimator.add_step(3, 1.0)
+    assert estimator.remaining(3) is not None
+
+
+def test_a_first_step_that_compiled_does_not_count_among_them() -> None:
+    estimator = EtaEstimator(np.full(10, 64, np.int64), np.zeros(10, np.bool_), 100)
+    for iteration, seconds in enumerate((30.0, 1.0, 1.0), 1):
+        estimator.add_step(iteration, seconds)
+        assert estimator.remaining(iteration) is None
     estimator.add_step(4, 1.0)
-    assert estimator.remaining(4) is not None
+    eta = estimator.remaining(4)
+    assert eta is not None
+    assert eta.seconds == 6.0
+
+
+def test_sizes_not_seen_yet_lie_between_those_that_were() -> None:
+    """A step costs something however small it is, so that small ones cost more a position."""
+
+    def cost(positions: int) -> float:
+        return 0.5 + RATE * positions
+
+    estimator = EtaEstimator(POSITIONS, NEVER, 10_000)
+    for iteration in range(1, 301):
+        # A fourth of the sizes is seen never before the last hundred steps.
+        if POSITIONS[iteration - 1] != 4 * 256:
+            estimator.add_step(iteration, cost(int(POSITIONS[iteration - 1])))
+    eta = estimator.remaining(300)
+    assert eta is not None
+    assert eta.seconds == pytest.approx(sum(map(cost, POSITIONS[300:])), rel=0.03)
+
+
+def test_updates_after_some_steps_are_in_the_mean() -> None:
+    estimator = EtaEstimator(POSITIONS, NEVER, 10_000)
+    seconds = RATE * POSITIONS * np.where(np.arange(1, ITERATIONS + 1) % 4 == 0, 1.2, 1.0)
+    for iteration in range(1, 301):
+        estimator.add_step(iteration, float(seconds[iteration - 1]))
+    eta = estimator.remaining(300)
+    assert eta is not None
+    assert eta.seconds == pytest.approx(seconds[300:].sum(), rel=0.02)
+
+
+def test_answers_to_prompts_come_with_evaluations() -> None:
+    estimator = EtaEstimator(POSITIONS, every(100), 10_000, samples=2)
+    measured(estimator, 120)
+    for seconds in (1.0, 5.0, 2.0):
+        estimator.add_sample(seconds)
+    eta = estimator.remaining(120)
+    assert eta is not None
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 3 * 2 * 2.0)
+
+
+RECORDING = json.loads(
+    (Path(__file__).parents[1] / "data" / "step_times.json").read_text(encoding="utf-8")
+)
+
+
+def replayed() -> list[tuple[float, bool]]:
+    """The error of every forecast from 5 % of a recorded run on, and whether its range held."""
+    steps = RECORDING["steps"]
+    count = len(steps)
+    evaluations = dict(RECORDING["evaluations"])
+    saves = dict(RECORDING["checkpoints"])
+    iterations = np.arange(1, count + 1)
+    planned = (iterations % RECORDING["steps_per_eval"] == 0) | (iterations == count)
+    positions = np.array([RECORDING["batch_size"] * width for width, _ in steps])
+    estimator = EtaEstimator(positions, planned, RECORDING["save_every"])
+    estimator.add_evaluation(evaluations[0])
+    left = sum(seconds for _, seconds in steps)
+    left += sum(evaluations[i] for i in evaluations if i) + sum(saves.values())
+    found: list[tuple[float, bool]] = []
+    for iteration, (_, seconds) in enumerate(steps, 1):
+        estimator.add_step(iteration, seconds)
+        left -= seconds
+        eta = estimator.remaining(iteration)
+        if 0.05 * count <= iteration < count:
+            assert eta is not None
+            found.append((abs(eta.seconds / left - 1), eta.low <= left <= eta.high))
+        if iteration in evaluations:
+            estimator.add_evaluation(evaluations[iteration])
+            left -= evaluations[iteration]
+        if iteration in saves:
+            estimator.add_save(saves[iteration])
+            left -= saves[iteration]
+    return found
+
+
+def test_a_recorded_run_was_foreseen() -> None:
+    """Mixed lengths, evaluations and checkpoints: real times, replayed."""
+    found = replayed()
+    errors = [error for error, _ in found]
+    assert np.median(errors) <= 0.03
+    assert max(errors) <= 0.08
+    assert np.mean([is_held for _, is_held in found]) >= 0.9
 
 
 @pytest.mark.parametrize("until", [20, 200, 399])

@@ -47,7 +47,7 @@ def run_with(workshop: Workshop, poisoned: Path) -> Callable[..., Finished]:
         ]
         write_rows(workshop.folder / "data" / "train.jsonl", rows)
         data = str(workshop.folder / "data")
-        return workshop.run(data=data, model=str(poisoned), **changes)
+        return workshop.run(data=data, model=str(poisoned), validation_split=0.0, **changes)
 
     return run
 

@@ -11,11 +11,12 @@ import pytest
 
 from engine import checkpoint
 from engine import events as ev
+from engine.config import RunConfig
 from engine.errors import ConfigError, RunBusyError
 from engine.journal import read_journal
 from engine.lock import RunLock, is_held
-from engine.resume import Resume, check_config, find_point
-from engine.runs import RunDirectory, summarise
+from engine.resume import FREE, MADE_OF, Resume, check_config, find_point
+from engine.runs import RunDirectory, summarise, token_cache
 from engine.session import Session
 from engine.view import RunView
 from tests.engine.workshop import ENDLESS, PATIENCE
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from tests.engine.workshop import Finished, Workshop
 
 LENGTHENED: dict[str, Any] = {"iters": 7, "save_every": 3, "steps_per_eval": 100, "val_batches": 0}
+OTHER_RUN = frozenset(
+    {
+        "fine_tune_type", "optimizer", "optimizer_config", "seed", "num_layers", "batch_size",
+        "learning_rate", "resume_adapter_file", "max_seq_length", "grad_accumulation_steps",
+        "lr_schedule", "lora_parameters", "mask_prompt", "prompt_feature", "completion_feature",
+        "text_feature", "chat_feature", "max_grad_norm", "dtype",
+    }
+)  # fmt: skip
+"""Settings that make another run."""
 WARM_UP: dict[str, Any] = {
     "name": "cosine_decay",
     "warmup": 3,
@@ -267,6 +277,23 @@ def test_settings_that_make_another_run_are_all_named(workshop: Workshop, run: F
     assert len(check_config(facts, workshop.config(**free))) == 3
     with pytest.raises(ConfigError, match="7 of 7 iterations are done"):
         check_config(facts, workshop.config(**LENGTHENED))
+
+
+def test_of_every_setting_it_is_known_whether_it_may_change() -> None:
+    kinds = (FREE, frozenset(MADE_OF), OTHER_RUN)
+    assert frozenset().union(*kinds) == frozenset(RunConfig.model_fields)
+    assert sum(map(len, kinds)) == len(RunConfig.model_fields)
+
+
+def test_the_same_data_may_be_told_otherwise_and_come_from_no_cache(
+    workshop: Workshop, run: Finished
+) -> None:
+    killed = killed_at(run.directory, 3, workshop.folder / "killed")
+    shutil.rmtree(token_cache())
+    told: dict[str, Any] = {"data_format": "chat", "validation_split": 0.5}
+    session = go_on(workshop, killed, **LENGTHENED | told)
+    assert [e.iteration for e in session.events if isinstance(e, ev.Step)] == [4, 5, 6, 7]
+    assert weights(killed) == run.weights
 
 
 def test_two_processes_never_train_the_same_run(workshop: Workshop) -> None:

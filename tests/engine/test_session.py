@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def test_events_come_in_the_order_of_a_run(trained: Finished) -> None:
 
 
 def test_loading_is_told_before_it_is_done(trained: Finished) -> None:
-    stages = [event.stage for event in trained.of(ev.Progress)]
+    stages = [stage for stage, _ in groupby(event.stage for event in trained.of(ev.Progress))]
     assert stages[:6] == ["libraries", "data", "model", "data", "plan", "check"]
     assert set(stages[6:]) == {"evaluate", "sample"}
 
@@ -301,6 +302,7 @@ import sys
 from engine.config import load_config
 from engine.runs import RunDirectory
 from engine.session import Session
+from itertools import groupby
 from pathlib import Path
 
 session = Session(load_config(sys.argv[1]), RunDirectory(Path(sys.argv[2])))

@@ -307,3 +307,23 @@ def test_there_are_words_for_every_kind() -> None:
 
 def test_the_best_is_pointed_out() -> None:
     assert in_words(evaluated(10, 1.0, best=True)) == "Validation loss 1.000 at 10, the best so far"
+
+
+def test_a_run_that_begins_anew_forgets_what_it_measured_before() -> None:
+    view = RunView()
+    first = [STARTED, evaluated(0, 3.0, best=True), step(1), step(2), saved(2)]
+    view.apply_all([*first, replace(STARTED, iteration=0), evaluated(0, 3.0, best=True)])
+    assert [e.iteration for e in view.evaluations] == [0]
+    assert (len(view.steps), view.checkpoints, view.iteration) == (0, [], 0)
+
+
+def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint() -> None:
+    view, whole = RunView(), RunView()
+    steps = [step(i, loss=1.0 / i) for i in range(1, 8)]
+    first = [STARTED, evaluated(0, 3.0, best=True), *steps[:4], saved(4)]
+    lost = [*steps[4:6], evaluated(6, 1.0, best=True), saved(6)]
+    view.apply_all([*first, *lost, replace(STARTED, iteration=4), *steps[4:]])
+    whole.apply_all([*first, *steps[4:]])
+    for name in ("evaluations", "best", "checkpoints", "average_loss", "last_step"):
+        assert getattr(view, name) == getattr(whole, name), name
+    assert (view.steps.iteration, view.steps.loss) == (whole.steps.iteration, whole.steps.loss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.config import load_config, parse_override
+from engine.resume import FREE
 from tests.packaging.shell import ROOT, UV, run
 from tests.tmux import HAS_TMUX, NEEDS_TMUX, Terminal
 from tui.bindings import keys
@@ -48,7 +50,7 @@ def test_the_demo_trains_to_its_end(tmp_path: Path) -> None:
         terminal.press("q")
         words = terminal.wait_for("exit code 0", 30)
     assert "Completed at" in words
-    assert [folder.name for folder in tmp_path.iterdir()] == ["runs"]
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["cache", "runs"]
 
 
 def test_the_tests_are_found_and_are_what_is_checked_before_a_merge() -> None:
@@ -60,12 +62,25 @@ def test_the_tests_are_found_and_are_what_is_checked_before_a_merge() -> None:
         assert TESTS in (ROOT / file).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui run")])
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui run ")])
 def test_a_run_of_the_readme_is_one_that_can_be_asked_for(line: str) -> None:
-    context = cli.commands["run"].make_context("run", shlex.split(line)[4:])
+    context = cli.commands["run"].make_context("run", shlex.split(line, comments=True)[4:])
     settings = dict(parse_override(setting) for setting in context.params["settings"])
+    if context.params["resume"] is not None:
+        assert context.params["source"] is None
+        assert set(settings) <= FREE
+        return
     config = load_config(context.params["source"], settings)
     assert {key: getattr(config, key) for key in settings} == settings
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("uv run lora-tui plan")])
+def test_a_plan_of_the_readme_can_be_made(line: str, tmp_path: Path) -> None:
+    arguments = [*shlex.split(line)[3:], "--speed", "2", "--json"]
+    said = run(
+        sys.executable, "-m", "tui", *arguments, environment={"LORA_TUI_HOME": str(tmp_path)}
+    )
+    assert json.loads(said)["iterations"] == 15_000
 
 
 def test_cuda_replaces_the_build_for_the_cpu() -> None:
@@ -77,7 +92,10 @@ def test_cuda_replaces_the_build_for_the_cpu() -> None:
 
 
 def test_every_command_is_run_or_read_here() -> None:
-    read = ("uv run lora-tui run", "uv sync")
+    read = (
+        *("uv run lora-tui run ", "uv run lora-tui runs ", "uv run lora-tui plan"),
+        "uv sync",
+    )
     assert [c for c in commands() if c not in (DEMO, TESTS) and not c.startswith(read)] == []
 
 

@@ -48,6 +48,8 @@ class ScriptedRun:
         """Everything said so far."""
         return self.log
 
+    path = "/runs/scripted"
+
     @property
     def exit_code(self) -> int:
         """What the end said."""

@@ -26,7 +26,7 @@ HOME = HomeData(
     runs=(
         RunLine("2026-09-21-maximum", "/runs/a", "training", 9450, 15_000, 1.291),
         RunLine("2026-09-20-demo", "/runs/b", "completed", 300, 300, 0.412),
-        RunLine("2026-09-18-maximum", "/runs/c", "interrupted", 4510, 15_000, 1.402),
+        RunLine("2026-09-18-maximum", "/runs/c", "interrupted", 4510, 15_000, 1.402, 4500),
         RunLine("2026-09-17-quick", "/runs/d", "failed", 12, 1000),
     ),
     machine="Apple M2 · 8.6 GB memory · 91 GB disk free",
@@ -137,7 +137,7 @@ async def test_home_starts_a_preset() -> None:
         chosen.append(name)
         return run
 
-    app = LoraTuiApp(None, HOME, Doors(start, unexpected), now=run.now)
+    app = LoraTuiApp(None, HOME, Doors(start, unexpected, unexpected), now=run.now)
     async with watched(app) as seen:
         await seen.press("down", "enter")
         assert chosen == ["maximum"]
@@ -156,17 +156,42 @@ async def test_home_opens_a_run_and_takes_back() -> None:
         chosen.append(path)
         return run
 
-    app = LoraTuiApp(None, HOME, Doors(unexpected, open_run), now=run.now)
+    app = LoraTuiApp(None, HOME, Doors(unexpected, open_run, unexpected), now=run.now)
     async with watched(app) as seen:
         await seen.press("down", "down", "down", "down", "enter")
         assert chosen == ["/runs/b"]
         await until_begun(app)
         await seen.look()
         assert "■ stopped" in seen.text()
-        assert seen.footer == ["back", "quit", "help"]
+        assert seen.footer == ["go on", "back", "quit", "help"]
         await seen.press("escape")
         assert isinstance(app.screen, HomeScreen)
         assert app.run_watch is None
+
+
+@pytest.mark.asyncio
+async def test_r_goes_on_with_a_run_at_home_and_in_its_dashboard() -> None:
+    past, again = trained(20), trained(20)
+    past.end("stopped", "asked")
+    chosen: list[str] = []
+
+    def go_on(path: str) -> RunControls:
+        chosen.append(path)
+        return again
+
+    app = LoraTuiApp(None, HOME, Doors(unexpected, lambda _: past, go_on), now=past.now)
+    async with watched(app) as seen:
+        await seen.press("r")
+        assert chosen == []
+        await seen.press("down", "down", "down", "down", "down", "enter")
+        await until_begun(app)
+        await seen.press("r")
+        assert chosen == [past.path]
+        await until_begun(app)
+        assert again.calls == ["start"]
+        app.go_home()
+        await seen.press("r")
+        assert chosen == [past.path, "/runs/c"]
 
 
 @pytest.mark.asyncio
@@ -174,7 +199,7 @@ async def test_home_says_why_a_preset_cannot_start() -> None:
     def start(name: str) -> RunControls:
         raise ConfigError([f"unknown preset '{name}'"])
 
-    app = LoraTuiApp(None, HOME, Doors(start, unexpected))
+    app = LoraTuiApp(None, HOME, Doors(start, unexpected, unexpected))
     async with watched(app) as seen:
         await seen.press("enter")
         assert "unknown preset 'demo'" in seen.text()
@@ -187,7 +212,7 @@ async def test_home_shows_wrong_input_that_only_loading_finds() -> None:
     run = ScriptedRun()
     run.load(1)
     run.end("failed", "There is no model at ./nowhere.", exit_code=2)
-    app = LoraTuiApp(None, HOME, Doors(lambda _: run, unexpected), now=run.now)
+    app = LoraTuiApp(None, HOME, Doors(lambda _: run, unexpected, unexpected), now=run.now)
     async with watched(app) as seen:
         await seen.press("enter")
         await seen.pilot.pause(0.2)
