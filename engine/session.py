@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from engine.runs import RunDirectory
 
 HOST_SECONDS = 1.0
+STALL_SECONDS, STALL_TIMES = 60.0, 10.0
+"""A step is stalled when it takes longer than this, and than so many of the slowest lately."""
+RECENT_STEPS = 50
 FAILED, BAD_INPUT = 1, 2
 
 
@@ -72,6 +76,10 @@ class Session:
         self._mailbox = Mailbox()
         self._over = threading.Event()
         self._footprint: int | None = None
+        self._newest: ev.Event | None = None
+        """The last thing that the trainer said."""
+        self._newest_at = 0.0
+        self._step_seconds: deque[float] = deque(maxlen=RECENT_STEPS)
         # Daemons, so that a wedged device call cannot hold the shell.
         self._trainer = threading.Thread(target=self._train, name="trainer", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
@@ -232,6 +240,10 @@ class Session:
             self._is_ended = isinstance(event, ev.Ended)
             self._events.append(event)
             self._grown.notify_all()
+            if not isinstance(event, ev.Host | ev.Warned):
+                self._newest, self._newest_at = event, time.monotonic()
+            if isinstance(event, ev.Step):
+                self._step_seconds.append(event.seconds)
             if self._journal is not None or isinstance(event, ev.Started):
                 self._write_down()
 
@@ -270,6 +282,20 @@ class Session:
             while not self._over.wait(HOST_SECONDS):
                 self._look(host)
 
+    def _notice_stall(self) -> None:
+        """Say once that the step in flight takes far too long, while it does."""
+        if not isinstance(self._newest, ev.Step | ev.Resumed) or not self._step_seconds:
+            return
+        slowest = max(self._step_seconds)
+        seconds = time.monotonic() - self._newest_at
+        if seconds > max(STALL_SECONDS, STALL_TIMES * slowest):
+            self._newest = None
+            message = (
+                f"The step in flight has taken {seconds:.0f} s, where none lately took more than "
+                f"{slowest:.1f} s. If it does not end, stop this run: what is saved is safe."
+            )
+            self._record(ev.Warned(time=time.time(), message=message))
+
     def _look(self, host: HostSampler) -> None:
         sample = host.sample()
         self._footprint = sample.footprint_bytes
@@ -292,6 +318,7 @@ class Session:
             # What the journal does not take now, the trainer meets at its next event, and ends.
             with suppress(RunError):
                 self._record(event)
+                self._notice_stall()
 
 
 def _stopped_while_loading(stop: Stop) -> ev.Ended:

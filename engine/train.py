@@ -90,6 +90,12 @@ def train(
         _create(state, claim, point)
         parent = resume.parent if resume else ""
         yield started(prepared, directory, state.iteration, parent)
+        if config.resume_adapter_file and point is None:
+            message = (
+                f"Begins with the weights of {config.resume_adapter_file}. This is no resume: "
+                "optimiser and position start afresh."
+            )
+            yield ev.Warned(time=time.time(), message=message)
         with memory_limits(prepared.budget_bytes):
             yield from _iterate(state)
 

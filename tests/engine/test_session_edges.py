@@ -207,3 +207,29 @@ def test_a_fault_that_cannot_be_logged_is_told_whole(
         assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
         assert "in broken" in run.ended.hint
     assert threads_left() == []
+
+
+def test_a_step_that_stalls_is_told_while_it_does(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "HOST_SECONDS", 0.01)
+    monkeypatch.setattr(session_module, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(session_module, "STALL_TIMES", 0.0)
+    import engine.train as train_module
+
+    run_step, told = train_module.run_step, threading.Event()
+
+    def stall(*given: Any, **named: Any) -> float:
+        if given[7] == 3:
+            assert told.wait(PATIENCE)
+        return run_step(*given, **named)
+
+    monkeypatch.setattr(train_module, "run_step", stall)
+    session = workshop.session(iters=6, val_batches=0)
+    session.start()
+    wait_for(session, lambda e: isinstance(e, ev.Warned) and "step in flight" in e.message)
+    told.set()
+    run = finish(session)
+    assert run.ended.status == "completed"
+    stalled = [e for e in run.of(ev.Warned) if "step in flight has taken" in e.message]
+    assert stalled
