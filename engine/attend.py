@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from engine import events as ev
 from engine.heed import give_back
 from engine.measure import evaluate, sample
-from engine.saving import save
+from engine.saving import reason_to_save, save
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from engine.mailbox import Hold
     from engine.state import State
@@ -28,6 +28,18 @@ def attend(state: State) -> Iterator[ev.Event]:
             return
         with mailbox.standing_still():
             yield from _stand_still(state, hold)
+
+
+def measure(state: State) -> Generator[ev.Event, None, bool]:
+    """Evaluate, and keep what is the best so far.
+
+    Returns:
+        False when the guard's pause left it unfinished, so that it has to be done again.
+    """
+    is_done = yield from evaluate(state)
+    if is_done and state.position.best_iteration == state.iteration:
+        yield from save(state, reason_to_save(state) or "best")
+    return is_done
 
 
 def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
@@ -60,6 +72,6 @@ def _serve(state: State) -> Iterator[ev.Event]:
             yield from save(state, "requested")
         elif request == "sample":
             yield from sample(state)
-        elif not (yield from evaluate(state)):
+        elif not (yield from measure(state)):
             # The guard's pause comes first; it is measured while the run stands still.
             state.mailbox.request("evaluate")

@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _STOP_SECONDS = 2.0
+SYSTEMD = Path("/run/systemd/system")
+"""Is there where systemd runs the machine."""
 
 
 class KeepAwake:
@@ -24,8 +27,18 @@ class KeepAwake:
 
     def __init__(self, pid: int, platform: str = sys.platform) -> None:
         """Prepare to hold the system awake as long as ``pid`` lives, with ``platform``'s tool."""
+        self._platform = platform
         self._command = _command(pid, platform)
         self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether nothing puts the machine to sleep by itself: it is held, or nothing could.
+
+        On Linux systemd does, where it runs. Source: sd_booted(3).
+        """
+        could_sleep = self._platform != "linux" or SYSTEMD.is_dir()
+        return self.method is not None or not could_sleep
 
     @property
     def method(self) -> str | None:

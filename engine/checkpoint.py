@@ -121,8 +121,7 @@ def iterations(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
     matches = (re.fullmatch(r"(\d{7,})_state", path.name) for path in folder.iterdir())
-    found = sorted(int(match[1]) for match in matches if match)
-    return [i for i in found if (folder / checkpoint_name(i)).is_file()]
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def read_facts(folder: Path, iteration: int) -> dict[str, Any]:

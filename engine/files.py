@@ -60,6 +60,8 @@ def appearing_folder(path: Path) -> Generator[Path, None, None]:
         temporary.rename(path)
         sync(path.parent)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
 

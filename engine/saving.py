@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from engine.checkpoint import Snapshot
     from engine.config import RunConfig
-    from engine.state import State
+    from engine.state import Position, State
 
 T = TypeVar("T")
 SPACE_SECONDS = 2.0
@@ -74,19 +74,38 @@ class Saver:
     """Does a job off the trainer's thread."""
     pending: Pending | None = None
     saved_iteration: int = -1
-    lost_seconds: float = field(default=0.0)
-    """Training time that the newest checkpoint took."""
+    best_iteration: int = 0
+    """The best that a checkpoint knows of."""
+    newest: ev.CheckpointSaved | None = None
+    """What was said of the newest one; None until there is one."""
 
     def wait(self) -> None:
         """Wait until nothing is on its way, so that arrays may be replaced without living twice."""
         if self.pending is not None:
             wait([self.pending.future])
 
+    def is_at(self, position: Position, nbytes: int) -> None:
+        """Know the checkpoint that a run was put back to as the newest."""
+        path = self.folder / checkpoint.checkpoint_name(position.iteration)
+        self.saved_iteration = position.iteration
+        self.best_iteration = position.best_iteration
+        self.newest = ev.CheckpointSaved(
+            time=time.time(),
+            iteration=position.iteration,
+            path=str(path),
+            reason="requested",
+            seconds=0.0,
+            bytes=nbytes,
+            val_loss=position.val_loss,
+            best=position.best_iteration == position.iteration,
+        )
+
     def begin(
         self, taken: Snapshot, reason: ev.CheckpointReason, *, best: int, val_loss: float | None
     ) -> None:
         """Hand a snapshot over to be written; ``best`` is the best iteration so far."""
         is_best = best == taken.iteration
+        self.saved_iteration, self.best_iteration = taken.iteration, best
 
         def job() -> Written:
             return write(self.folder, taken, self.config, best)
@@ -122,25 +141,44 @@ def write(folder: Path, taken: Snapshot, config: RunConfig, best: int) -> Writte
     return Written(path, path.stat().st_size, seconds, tuple(removed), warning)
 
 
+def reason_to_save(state: State) -> ev.CheckpointReason | None:
+    """Return why this iteration is saved, whatever is asked for; None when it is not."""
+    config, iteration = state.prepared.config, state.iteration
+    if iteration == config.iters:
+        return "final"
+    return "scheduled" if iteration % config.save_every == 0 else None
+
+
 def save(state: State, reason: ev.CheckpointReason) -> Iterator[ev.Event]:
-    """Save the run as it is now, unless that is done already.
+    """Save the run as it is now, unless that is done already; who asked for it hears of it anyway.
 
     Raises:
         CheckpointError: when it cannot be saved.
     """
     saver, position = state.saver, state.position
-    is_new_best = reason == "best" and position.best_iteration == position.iteration
-    if position.iteration == 0 or (saver.saved_iteration == position.iteration and not is_new_best):
-        yield from settle(state, is_awaited=reason in AWAITED)
+    # Nothing is trained yet.
+    if position.iteration == 0:
+        return
+    if _is_saved(state):
+        yield from settle(state, is_awaited=reason in AWAITED or reason == "requested")
+        if reason == "requested" and saver.newest is not None:
+            yield replace(saver.newest, time=time.time(), reason=reason)
         return
     with state.pulse.phase("saving"):
         yield from settle(state, is_awaited=True)
         began = time.perf_counter()
         taken = snapshot.take(state.prepared, position.iteration, state.gradients, _facts(state))
         saver.begin(taken, reason, best=position.best_iteration, val_loss=position.val_loss)
-        saver.saved_iteration = position.iteration
+        state.eta.add_save(time.perf_counter() - began)
         yield from settle(state, is_awaited=reason in AWAITED)
-    state.eta.add_save(time.perf_counter() - began)
+
+
+def _is_saved(state: State) -> bool:
+    """Whether the newest checkpoint is of this iteration, and knows it if this is the best."""
+    saver, position = state.saver, state.position
+    is_best = position.best_iteration == position.iteration
+    knows = saver.best_iteration == position.best_iteration or not is_best
+    return saver.saved_iteration == position.iteration and knows
 
 
 def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
@@ -169,7 +207,7 @@ def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
         state.pulse.saved(written.bytes)
         if written.warning:
             yield ev.Warned(time=time.time(), message=written.warning)
-        yield ev.CheckpointSaved(
+        saver.newest = ev.CheckpointSaved(
             time=time.time(),
             iteration=pending.snapshot.iteration,
             path=str(written.path),
@@ -180,6 +218,7 @@ def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
             best=pending.is_best,
             removed=written.removed,
         )
+        yield saver.newest
 
 
 def _wait_for_space(state: State, error: DiskFullError) -> Iterator[ev.Event]:

@@ -318,7 +318,7 @@ class Session:
             micro_batch=self._mailbox.micro_batch(),
             active_bytes=mx.get_active_memory() if mx else None,
             cache_bytes=mx.get_cache_memory() if mx else None,
-            is_kept_awake=self._awake is None or self._awake.method is not None,
+            is_kept_awake=self._awake is None or self._awake.is_awake,
         )
         hold = self._mailbox.hold()
         if facts.paused_by == "guard" and hold is not None and hold.by != "guard":

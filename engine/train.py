@@ -10,44 +10,28 @@ import mlx.core as mx
 import numpy as np
 
 from engine import events as ev
-from engine.attend import attend
-from engine.checkpoint import adopt, clean, write_adapter_config
-from engine.config import dump
+from engine.attend import attend, measure
 from engine.errors import RunError
 from engine.eta import EtaEstimator
-from engine.files import write_text
 from engine.guard import EXIT_CODE, Pulse
 from engine.heed import Heed
 from engine.mailbox import Stop
-from engine.measure import evaluate, memory_of, sample
-from engine.prepare import (
-    Prepared,
-    eager_on_cpu,
-    memory_limits,
-    positions_of,
-    prepare,
-    started,
-    versions,
-)
-from engine.resume import (
-    Point,
-    Resume,
-    changed_versions,
-    check_config,
-    check_fingerprints,
-    find_point,
-)
-from engine.saving import Saver, at_once, save, settle
-from engine.snapshot import restore
-from engine.state import Position, State
+from engine.measure import memory_of, sample
+from engine.opening import create, find_beginning, go_to, restore_run
+from engine.prepare import eager_on_cpu, memory_limits, positions_of, prepare, started
+from engine.resume import Resume, find_point
+from engine.saving import Saver, at_once, reason_to_save, save, settle
+from engine.state import State
 from engine.step import StepInterrupted, run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from engine.config import RunConfig
+    from engine.data.plan import Batch
     from engine.mailbox import Mailbox
+    from engine.prepare import Prepared
     from engine.runs import RunDirectory
     from engine.saving import Written
 
@@ -85,7 +69,7 @@ def train(
         RunError: when the run cannot go on.
     """
     with eager_on_cpu():
-        point = yield from _open(resume, config, directory, claim)
+        point = yield from find_beginning(resume, config, directory, claim)
         prepared = yield from prepare(config)
         saver = Saver(directory.adapters, config, aside)
         pulse = pulse or Pulse()
@@ -93,55 +77,20 @@ def train(
         state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint, pulse, heed)
         mailbox.set_micro_batch(prepared.micro_batch)
         if point is not None:
-            yield from _restore(state, point)
-        _create(state, claim, point)
+            yield from restore_run(state, point)
+        create(state, claim, point)
         parent = resume.parent if resume else ""
         yield started(prepared, directory, state.iteration, parent)
+        if config.resume_adapter_file and point is None:
+            message = (
+                f"Begins with the weights of {config.resume_adapter_file}. This is no resume: "
+                "optimiser and position start afresh."
+            )
+            yield ev.Warned(time=time.time(), message=message)
         with memory_limits(prepared.budget_bytes):
             pulse.keeps(prepared.kept_bytes)
             pulse.is_ready(is_metal=mx.metal.is_available())
             yield from _iterate(state)
-
-
-def _open(
-    resume: Resume | None, config: RunConfig, directory: RunDirectory, claim: Callable[[], None]
-) -> Generator[ev.Event, None, Point | None]:
-    """Find the checkpoint to go on from, and check that it is whole and of this run."""
-    if resume is None:
-        return None
-    if not resume.parent:
-        claim()
-        for folder in (directory.path, directory.adapters):
-            clean(folder)
-    yield ev.Progress(time=time.time(), stage="check", message="checking the checkpoint")
-    point = find_point(resume)
-    if point is None:
-        message = "The run had no checkpoint yet, so it begins anew."
-        yield ev.Warned(time=time.time(), message=message)
-        return None
-    for message in (*point.damaged, *check_config(point.facts, config)):
-        yield ev.Warned(time=time.time(), message=message)
-    return point
-
-
-def _restore(state: State, point: Point) -> Iterator[ev.Event]:
-    """Make the run what it was when the checkpoint was taken."""
-    prepared, facts = state.prepared, point.facts
-    messages = check_fingerprints(facts, prepared.fingerprints)
-    if changed := changed_versions(facts, versions()):
-        messages.append(f"{', '.join(changed)}: numbers may differ in their last digits.")
-    for message in messages:
-        yield ev.Warned(time=time.time(), message=message)
-    _go_to(state, point)
-    # What the guard had shrunk stays so, unless the plan itself is another now.
-    if facts["planned_micro_batch"] == prepared.micro_batch:
-        state.mailbox.set_micro_batch(facts["micro_batch"])
-
-
-def _go_to(state: State, point: Point) -> None:
-    state.gradients = restore(point.folder, point.iteration, state.prepared)
-    state.position = Position.from_facts(point.facts["position"])
-    state.saver.saved_iteration = point.iteration
 
 
 def _iterate(state: State) -> Iterator[ev.Event]:
@@ -149,7 +98,7 @@ def _iterate(state: State) -> Iterator[ev.Event]:
     config, mailbox = state.prepared.config, state.mailbox
     if state.iteration == 0:
         yield from sample(state, is_base=True)
-        yield from _evaluate(state)
+        yield from _measure(state)
     elif _is_evaluated_at(state) and state.position.evaluated_iteration != state.iteration:
         yield from _look(state)
     while state.iteration < config.iters:
@@ -168,8 +117,8 @@ def _iterate(state: State) -> Iterator[ev.Event]:
         yield from _watch_numbers(state, is_good=is_good)
         if _is_evaluated_at(state):
             yield from _look(state)
-        if _is_saved_at(state) and state.iteration < config.iters:
-            yield from save(state, "scheduled")
+        if (reason := reason_to_save(state)) == "scheduled":
+            yield from save(state, reason)
     yield from _end(state)
 
 
@@ -178,28 +127,20 @@ def _is_evaluated_at(state: State) -> bool:
     return iteration % config.steps_per_eval == 0 or iteration == config.iters
 
 
-def _is_saved_at(state: State) -> bool:
-    config, iteration = state.prepared.config, state.iteration
-    return iteration % config.save_every == 0 or iteration == config.iters
-
-
 def _look(state: State) -> Iterator[ev.Event]:
-    """Evaluate, sample, keep what is the best, and end a run that gains no more."""
-    position, patience = state.position, state.prepared.config.early_stopping
-    for event in _evaluate(state):
-        yield event
-        if isinstance(event, ev.Evaluated) and event.best and not _is_saved_at(state):
-            yield from save(state, "best")
+    """Evaluate and sample, and end a run that gains no more."""
+    yield from _measure(state)
     yield from sample(state)
+    position, patience = state.position, state.prepared.config.early_stopping
     if patience and position.evaluations_without_gain >= patience:
         best = f"{position.best_val_loss:.3f} at {position.best_iteration:,}"
         words = f"{patience} evaluations without gain, the best is {best}"
         state.mailbox.stop(Stop(words))
 
 
-def _evaluate(state: State) -> Iterator[ev.Event]:
-    """Measure the validation rows, after a pause of the guard's again if it came between."""
-    while not (yield from evaluate(state)):
+def _measure(state: State) -> Iterator[ev.Event]:
+    """Evaluate, after a pause of the guard's again if it came between."""
+    while not (yield from measure(state)):
         yield from attend(state)
 
 
@@ -213,8 +154,7 @@ def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
         StepInterrupted: when the run is to end or the guard wants it to stand still; the step is
             as if it had not begun.
     """
-    prepared, config = state.prepared, state.prepared.config
-    position = state.position
+    prepared, position = state.prepared, state.position
     mx.reset_peak_memory()
     began = time.perf_counter()
     batch = prepared.plan.batch(iteration - 1, prepared.train)
@@ -227,31 +167,52 @@ def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
         fresh,
         state.heed,
         prepared.plan.widths,
-        config.seed,
+        prepared.config.seed,
         iteration,
     )
-    norm = None
-    # A bad batch must not spoil those that it is added to; alone, the update looks at it.
-    is_alone = config.grad_accumulation_steps == 1
-    is_good = math.isfinite(loss_sum) and (is_alone or prepared.updater.is_finite(fresh))
-    if is_good:
-        _accumulate(state, fresh, batch.trained_tokens)
-    if iteration % config.grad_accumulation_steps == 0 and position.gradient_tokens:
-        # A checkpoint on its way holds on to the arrays that are replaced now.
-        state.saver.wait()
-        norm = prepared.updater.apply(state.gradients, position.gradient_tokens)
-        is_good = is_good and math.isfinite(norm)
-        state.gradients, position.gradient_tokens = {}, 0
+    norm, is_good = _learn(state, iteration, loss_sum, fresh, batch.trained_tokens)
     seconds = time.perf_counter() - began
     position.iteration = iteration
     position.trained_tokens += batch.trained_tokens
     state.eta.add_step(iteration, seconds)
-    eta = state.eta.remaining(iteration)
-    step = ev.Step(
+    loss = loss_sum / batch.trained_tokens if batch.trained_tokens else math.nan
+    return _reported(state, batch, loss, norm, seconds), is_good
+
+
+def _learn(
+    state: State, iteration: int, loss_sum: float, fresh: dict[str, mx.array], tokens: int
+) -> tuple[float | None, bool]:
+    """Add a batch's gradients to those before, and update when there are enough.
+
+    Returns:
+        The gradient's norm at an update, else None; and whether all numbers were finite.
+    """
+    config, updater, position = state.prepared.config, state.prepared.updater, state.position
+    # A bad batch must not spoil those that it is added to; alone, the update looks at it.
+    is_alone = config.grad_accumulation_steps == 1
+    is_good = math.isfinite(loss_sum) and (is_alone or updater.is_finite(fresh))
+    if is_good:
+        _accumulate(state, fresh, tokens)
+    if iteration % config.grad_accumulation_steps or not position.gradient_tokens:
+        return None, is_good
+    # A checkpoint on its way holds on to the arrays that are replaced now.
+    state.saver.wait()
+    norm = updater.apply(state.gradients, position.gradient_tokens)
+    state.gradients, position.gradient_tokens = {}, 0
+    return norm, is_good and math.isfinite(norm)
+
+
+def _reported(
+    state: State, batch: Batch, loss: float, norm: float | None, seconds: float
+) -> ev.Step:
+    """Say what a step was like."""
+    position, updater = state.position, state.prepared.updater
+    eta = state.eta.remaining(position.iteration)
+    return ev.Step(
         time=time.time(),
-        iteration=iteration,
-        loss=loss_sum / batch.trained_tokens if batch.trained_tokens else math.nan,
-        learning_rate=prepared.updater.learning_rate,
+        iteration=position.iteration,
+        loss=loss,
+        learning_rate=updater.learning_rate,
         tokens=batch.trained_tokens,
         seconds=seconds,
         tokens_per_second=batch.trained_tokens / seconds,
@@ -262,12 +223,11 @@ def _step(state: State, iteration: int) -> tuple[ev.Step, bool]:
         eta_low_seconds=eta.low if eta else None,
         eta_high_seconds=eta.high if eta else None,
         gradient_norm=norm,
-        updates=prepared.updater.updates,
+        updates=updater.updates,
         width=batch.width,
         micro_batch=state.mailbox.micro_batch(),
         epoch=batch.epoch,
     )
-    return step, is_good
 
 
 def _accumulate(state: State, fresh: dict[str, mx.array], tokens: int) -> None:
@@ -316,7 +276,7 @@ def _go_back(state: State) -> Iterator[ev.Event]:
             f"{MOST_SKIPPED_IN_A_ROW} batches in a row gave no finite loss or gradient.",
             "Lower learning_rate, or set max_grad_norm: 1.0. What was saved before is intact.",
         )
-    _go_to(state, point)
+    go_to(state, point)
     position = state.position
     position.gone_wrong_at, position.skipped_in_a_row = before.iteration, 0
     position.skipped_batches = before.skipped_batches
@@ -351,24 +311,6 @@ def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
         exit_code=0 if status == "completed" else stop.exit_code,
         hint=where,
     )
-
-
-def _create(state: State, claim: Callable[[], None], point: Point | None) -> None:
-    """Make the run's directory, and write down what was asked."""
-    directory, config = state.directory, state.prepared.config
-    try:
-        directory.path.mkdir(parents=True, exist_ok=True)
-        claim()
-        write_text(directory.config_file, dump(config))
-    except OSError as error:
-        raise RunError(
-            f"The run's folder {directory.path} cannot be written: {error}",
-            "Free space there, or set LORA_TUI_HOME to another folder.",
-        ) from error
-    write_adapter_config(directory.adapters, config)
-    # A forked run does not need its parent any more.
-    if point is not None and point.folder != directory.adapters:
-        adopt(point.folder, point.iteration, directory.adapters)
 
 
 def _eta(prepared: Prepared) -> EtaEstimator:

@@ -44,6 +44,8 @@ class StepHistory:
     seconds: array[float] = field(default_factory=lambda: array("d"))
     """Training time of this iteration."""
     time: array[float] = field(default_factory=lambda: array("d"))
+    cuts: int = 0
+    """How often the end was taken back, so that who drew it knows."""
 
     def __len__(self) -> int:
         return len(self.iteration)
@@ -62,8 +64,10 @@ class StepHistory:
     def cut(self, iteration: int) -> None:
         """Forget everything after an iteration."""
         kept = bisect_right(self.iteration, iteration)
+        self.cuts += 1
         for column in fields(self):
-            del getattr(self, column.name)[kept:]
+            if isinstance(values := getattr(self, column.name), array):
+                del values[kept:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def prepare_resume(
         check_free(source.lock_file)
     config = _config(source, changes)
     check_model(config)
-    facts = _newest_facts(source, iteration)
+    facts = _newest_facts(source, iteration, config.iters)
     if facts is not None:
         check_config(facts, config)
     if iteration is None:
@@ -63,14 +63,19 @@ def _config(run: RunDirectory, changes: dict[str, Any]) -> RunConfig:
     """The run's settings; from its newest checkpoint when their own file is gone."""
     if run.config_file.is_file():
         return load_config(str(run.config_file), changes)
-    facts = _newest_facts(run, None)
+    facts = _newest_facts(run)
     if facts is None:
         raise ConfigError([f"{run.config_file} is missing, and there is no checkpoint"])
     return validate(facts["config"] | changes, str(run.config_file))
 
 
-def _newest_facts(run: RunDirectory, iteration: int | None) -> dict[str, Any] | None:
-    """The facts of the wanted checkpoint, else of the newest that can be read."""
+def _newest_facts(
+    run: RunDirectory, iteration: int | None = None, iters: int | None = None
+) -> dict[str, Any] | None:
+    """The facts of the wanted checkpoint, else of the newest that can be read.
+
+    Only a whole one shows that all of ``iters`` is done.
+    """
     found = checkpoint.iterations(run.adapters)
     if iteration is not None:
         if iteration not in found:
@@ -81,7 +86,10 @@ def _newest_facts(run: RunDirectory, iteration: int | None) -> dict[str, Any] | 
         found = [iteration]
     for each in reversed(found):
         try:
-            return checkpoint.read_facts(run.adapters, each)
+            facts = checkpoint.read_facts(run.adapters, each)
+            if iters is not None and each >= iters:
+                checkpoint.verify(run.adapters, each)
+            return facts
         except DamagedError:
             continue
     return None

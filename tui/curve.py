@@ -41,6 +41,8 @@ class Buckets:
     """Steps whose loss was not finite, as places in the history."""
     absorbed: int = 0
     """Steps taken in so far."""
+    cuts: int = 0
+    """How often the history had been cut by then."""
 
     def __len__(self) -> int:
         return len(self.low)
@@ -48,6 +50,8 @@ class Buckets:
     def absorb(self, steps: StepHistory) -> None:
         """Take in the steps that came since the last call."""
         length = len(steps)
+        if steps.cuts != self.cuts:
+            self._begin_anew(steps.cuts)
         if length == self.absorbed:
             return
         while length > self.size * CAPACITY:
@@ -59,6 +63,12 @@ class Buckets:
             stop = start + self.size
             self._add(start, steps.loss[start:stop], sum(steps.seconds[start:stop]))
         self.absorbed = length
+
+    def _begin_anew(self, cuts: int) -> None:
+        """The run went back: what was taken in may not have happened."""
+        self.size, self.absorbed, self.cuts = 1, 0, cuts
+        self.broken.clear()
+        self._cut(0)
 
     def _add(self, start: int, losses: Sequence[float], seconds: float) -> None:
         if not math.isfinite(sum(losses)):

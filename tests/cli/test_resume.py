@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,16 @@ def test_what_is_done_is_not_done_again(whole: Path, home: Path) -> None:
     assert outcome.code == 2
     assert "60 of 60 iterations are done" in outcome.err
     assert "--set iters=120" in outcome.err
+
+
+def test_a_damaged_end_is_trained_again(whole: Path, home: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    (copy / "adapters" / "0000060_adapters.safetensors").unlink()
+    (copy / "adapters" / "adapters.safetensors").unlink()
+    outcome = run("run", "--resume", str(copy), "--json", home=home)
+    assert outcome.code == 0, outcome.err
+    assert started(outcome)["iteration"] == 50
+    assert adapters(copy) == adapters(whole)
 
 
 def test_settings_of_another_run_are_refused(whole: Path, home: Path) -> None:

@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import validate
 from engine.journal import read_journal
+from engine.lock import is_held
 from engine.resume import Resume
 from engine.runs import RunDirectory
 from engine.view import RunView
 from tests.cli.program import environment
+from tests.e2e.window import Window
 from tests.tiny import make_tiny_data, make_tiny_model
 
 if TYPE_CHECKING:
@@ -208,6 +210,27 @@ def signal_some(yard: Yard, count: int, name: str) -> Tally:
     return tally
 
 
+def close_some(yard: Yard, count: int) -> Tally:
+    """Close the terminal under the dashboard of runs, and resume them."""
+    tally = Tally()
+    home = yard.folder / "home"
+    for _ in range(count):
+        run = yard.new()
+        arguments = ("run", str(yard.config_file()), "--run-dir", str(run.path))
+        with Window(*arguments, home=home, log=yard.folder / "stty"):
+            until = time.monotonic() + PATIENCE
+            while not run.journal_file.exists() and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+            time.sleep(yard.random.uniform(0, yard.seconds))
+        while is_held(run.lock_file):
+            time.sleep(LOOK_SECONDS)
+        tally.interrupted += _status(run) != "completed"
+        if _status(run) != "completed":
+            yard.resume(run)
+        _count(tally, yard, run)
+    return tally
+
+
 def _status(run: RunDirectory) -> str:
     view = RunView()
     view.apply_all(read_journal(run.journal_file))
@@ -225,7 +248,9 @@ def main() -> None:
     """Interrupt as many runs as asked, and print a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--signals", type=int, default=20, help="of each signal")
+    parser.add_argument(
+        "--signals", type=int, default=20, help="of each signal, and closed terminals"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most-kills", type=int, default=1, help="of one run")
     options = parser.parse_args()
@@ -234,6 +259,7 @@ def main() -> None:
         yard = Yard(Path(folder), options.seed)
         kinds = [("SIGKILL", lambda: kill_some(yard, options.kills, most_kills=options.most_kills))]
         kinds += [(name, lambda n=name: signal_some(yard, options.signals, n)) for name in SIGNALS]
+        kinds.append(("closed terminal", lambda: close_some(yard, options.signals)))
         for name, interrupt in kinds:
             tally = interrupt()
             is_good = is_good and not tally.different

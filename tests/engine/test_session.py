@@ -223,18 +223,25 @@ def test_it_does_what_it_is_asked_between_steps(endless: Session) -> None:
     assert steps == list(range(1, len(steps) + 1))
 
 
-def test_a_checkpoint_is_written_once_an_iteration(endless: Session) -> None:
+def test_a_checkpoint_is_written_once_an_iteration_and_told_to_who_asks(
+    endless: Session,
+) -> None:
     _, seen = wait_for_kind(endless, ev.Step)
     endless.pause()
     paused, seen = wait_for_kind(endless, ev.Paused, seen)
+    written: set[int] = set()
     for _ in range(3):
         endless.checkpoint()
+        told, seen = wait_for_kind(endless, ev.CheckpointSaved, seen)
+        written.add(Path(told.path).stat().st_ino)
         endless.sample()
         _, seen = wait_for_kind(endless, ev.Sampled, seen)
     endless.stop()
     assert endless.join(PATIENCE)
     saved = [event for event in endless.events if isinstance(event, ev.CheckpointSaved)]
-    assert [(event.iteration, event.reason) for event in saved] == [(paused.iteration, "pause")]
+    reasons = ["pause", "requested", "requested", "requested"]
+    assert [(e.iteration, e.reason) for e in saved] == [(paused.iteration, r) for r in reasons]
+    assert len(written) == 1
 
 
 def test_a_stop_saves_and_ends(endless: Session) -> None:

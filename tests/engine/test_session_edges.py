@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import events as ev
 from engine import session as session_module
+from engine.guard import Guard, GuardSettings
 from engine.host import HostSample
 from engine.journal import read_journal
 from engine.session import Session
@@ -207,3 +208,29 @@ def test_a_fault_that_cannot_be_logged_is_told_whole(
         assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
         assert "in broken" in run.ended.hint
     assert threads_left() == []
+
+
+def test_a_step_that_stalls_is_told_while_it_does(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "HOST_SECONDS", 0.01)
+    settings = GuardSettings(first_stall_seconds=0.3, stall_seconds=0.3, stall_factor=0.0)
+    monkeypatch.setattr(session_module, "Guard", lambda config: Guard(config, settings))
+    import engine.train as train_module
+
+    run_step, told = train_module.run_step, threading.Event()
+
+    def stall(*given: Any, **named: Any) -> float:
+        if given[7] == 3:
+            assert told.wait(PATIENCE)
+        return run_step(*given, **named)
+
+    monkeypatch.setattr(train_module, "run_step", stall)
+    session = workshop.session(iters=6, val_batches=0)
+    session.start()
+    wait_for(session, lambda e: isinstance(e, ev.Warned) and "has not ended" in e.message)
+    told.set()
+    run = finish(session)
+    assert run.ended.status == "completed"
+    stalled = [e.message for e in run.of(ev.Warned) if "has not ended" in e.message]
+    assert stalled[0].startswith("Step 3 has not ended")

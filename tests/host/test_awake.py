@@ -134,6 +134,27 @@ def test_without_a_tool_nothing_happens(
     monkeypatch.setenv("PATH", str(tmp_path))
     with KeepAwake(1, platform) as keeper:
         assert keeper.method is None
+    assert keeper.method is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "has_systemd", "is_awake"),
+    [("linux", False, True), ("linux", True, False), ("darwin", False, False)],
+)
+def test_what_nothing_holds_is_awake_only_where_nothing_sleeps(
+    tool: Tool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+    has_systemd: bool,
+    is_awake: bool,
+) -> None:
+    for name in ("systemd-inhibit", "caffeinate"):
+        tool(name, "#!/bin/sh\nexit 1\n")
+    monkeypatch.setattr(awake, "SYSTEMD", tmp_path if has_systemd else tmp_path / "none")
+    with KeepAwake(1, platform) as keeper:
+        wait_for(lambda: keeper.method is None)
+        assert keeper.is_awake == is_awake
 
 
 def test_an_error_inside_ends_the_tool_and_passes(tool: Tool) -> None:

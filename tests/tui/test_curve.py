@@ -34,6 +34,20 @@ def noisy(count: int) -> list[float]:
     return [1 + 2 * math.exp(-5 * i / count) + draw.gauss(0, 0.1) for i in range(count)]
 
 
+@pytest.mark.parametrize("again", [2, 5, 3000])
+def test_a_run_that_goes_back_is_drawn_as_if_it_had_not(again: int) -> None:
+    """Whether it is shorter, as long or longer by the next look."""
+    steps = history([1.0, 2.0, math.nan, 9.0, 9.0])
+    buckets = Buckets()
+    buckets.absorb(steps)
+    steps.cut(2)
+    extend(steps, noisy(again), 3)
+    buckets.absorb(steps)
+    anew = Buckets(cuts=steps.cuts)
+    anew.absorb(steps)
+    assert buckets == anew
+
+
 def test_short_runs_are_kept_step_by_step() -> None:
     losses = noisy(300)
     steps = history(losses)

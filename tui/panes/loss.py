@@ -97,7 +97,8 @@ class LossPane(Pane):
         steps = len(view.steps)
         dot = max(1, steps // (2 * width))
         lifecycle = (len(view.evaluations), len(view.checkpoints), len(view.guard_actions))
-        wanted = (steps // dot, dot, lifecycle, self.look, width, height, watch.is_over)
+        shape = (steps // dot, dot, view.steps.cuts, width, height)
+        wanted = (*shape, lifecycle, self.look, watch.is_over)
         if wanted == self._drawn_for:
             return
         self._drawn_for = wanted
