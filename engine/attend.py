@@ -6,14 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from engine import events as ev
-from engine.heed import give_back
+from engine.deep import bring_back, put_away
+from engine.heed import give_back, held_bytes
 from engine.measure import evaluate, sample
 from engine.saving import reason_to_save, save
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from engine.mailbox import Hold
+    from engine.mailbox import Hold, Request
     from engine.state import State
 
 
@@ -46,30 +47,56 @@ def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
     """Save, give memory back, and wait until nobody holds the run any more."""
     mailbox, is_guard = state.mailbox, hold.by == "guard"
     yield from save(state, "pressure" if is_guard else "pause")
-    freed = give_back()
+    is_deep = is_guard and state.heed.is_deep()
+    before = held_bytes()
+    if is_deep:
+        put_away(state.prepared)
+    give_back()
+    freed = max(before - held_bytes(), 0)
     by: ev.PausedBy = "guard" if is_guard else "person"
-    state.pulse.pause(by)
+    state.pulse.pause(by, is_deep=is_deep)
     if is_guard:
         yield from state.heed.paused(state.iteration, freed)
     began = time.monotonic()
     yield ev.Paused(
-        time=time.time(), iteration=state.iteration, reason=hold.reason, by=by, freed=freed
+        time=time.time(),
+        iteration=state.iteration,
+        reason=hold.reason,
+        by=by,
+        freed=freed,
+        deep=is_deep,
     )
+    put_off: list[Request] = []
     while mailbox.hold() is not None and not mailbox.stop_wish():
         mailbox.wait()
-        yield from _serve(state)
-    seconds = time.monotonic() - began
+        yield from _serve(state, put_off if is_deep else None)
     if mailbox.stop_wish():
         return
+    if is_deep:
+        yield from _come_back(state)
+    for request in put_off:
+        mailbox.request(request)
+    seconds = time.monotonic() - began
     state.pulse.resume()
     yield from state.heed.resumed(state.iteration)
     yield ev.Resumed(time=time.time(), iteration=state.iteration, paused_seconds=seconds)
 
 
-def _serve(state: State) -> Iterator[ev.Event]:
+def _come_back(state: State) -> Iterator[ev.Event]:
+    yield ev.Progress(time=time.time(), stage="model", message="loading the base weights again")
+    with state.pulse.phase("loading"):
+        bring_back(state.prepared)
+
+
+def _serve(state: State, put_off: list[Request] | None = None) -> Iterator[ev.Event]:
+    """Do what was asked for; put off what needs the base weights, when they are not there."""
     for request in state.mailbox.take():
         if request == "checkpoint":
             yield from save(state, "requested")
+        elif put_off is not None:
+            put_off.append(request)
+            message = f"The base weights are given back: “{request}” waits until training goes on."
+            yield ev.Warned(time=time.time(), message=message)
         elif request == "sample":
             yield from sample(state)
         elif not (yield from measure(state)):

@@ -179,6 +179,8 @@ class RunConfig(Section):
     """Seconds of yellow that follow one action of the guard before the next."""
     green_seconds: float = Field(default=30.0, ge=0)
     """Memory pressure has to be green for so long before a run that the guard paused goes on."""
+    deep_pause: bool = True
+    """Whether a pause of the guard's gives the base weights back too; going on loads them again."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,9 +32,14 @@ class Heed:
         """Each with its time and the bytes held before it."""
         self._pause: Pause | None = None
         """The newest that was ordered and not carried out."""
+        self._has_dropped = False
+        """Whether the micro-batch in flight was given up when this was asked last."""
 
     def should_stop(self) -> bool:
         """Whether to drop the step in flight at once; does first what can be done within it."""
+        if self._has_dropped:
+            self._has_dropped = False
+            give_back()
         self._obey()
         return self._mailbox.should_stop()
 
@@ -62,6 +67,11 @@ class Heed:
         for action, when, before in shrunk:
             yield guard_event(action, when, iteration, max(before - held_bytes(), 0))
 
+    def is_deep(self) -> bool:
+        """Whether the pause that was ordered is to give the base weights back too."""
+        self._obey()
+        return self._pause is not None and self._pause.is_deep
+
     def paused(self, iteration: int, freed_bytes: int) -> Iterator[ev.Event]:
         """Say that the run stands still as it was ordered, if it was."""
         self._obey()
@@ -84,7 +94,8 @@ class Heed:
                 mx.set_cache_limit(action.cache_limit_bytes)
                 keep_nothing(self._stepper)
                 self._pulse.keeps(0)
-            mx.clear_cache()
+            give_back()
+            self._has_dropped = True
             self._shrunk.append((action, time.time(), before))
 
 

@@ -68,7 +68,8 @@ class LayerFunctions:
         self._layers = layers
         self._settings = settings
         self._compiled: dict[Any, _Functions] = {}
-        self._frozen = [[slot.get() for slot in layer.frozen] for layer in layers]
+        self._frozen: list[list[mx.array]] = []
+        self.read_frozen()
         self._linears = [
             find_linears(
                 layer.module,
@@ -84,6 +85,10 @@ class LayerFunctions:
         """A position's linear outputs."""
         kinds: dict[Any, int] = {}
         self._kinds = [kinds.setdefault(layer.structure, len(kinds)) for layer in layers]
+
+    def read_frozen(self) -> None:
+        """Take the layers' frozen arrays from where they are now."""
+        self._frozen = [[slot.get() for slot in layer.frozen] for layer in self._layers]
 
     def frozen(self, index: int) -> list[mx.array]:
         """Return a layer's frozen arrays: the one place where a layer's weights come from."""

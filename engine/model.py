@@ -59,6 +59,28 @@ def load_adapted(config: RunConfig, files: ModelFiles) -> Adapted:
         ModelError: when mlx-lm cannot load it.
         ConfigError: when the adapters do not fit it.
     """
+    model, tokenizer = load_frozen(config, files)
+    if config.resume_adapter_file:
+        _load_weights(model, Path(config.resume_adapter_file).expanduser())
+    mx.eval(model.parameters())
+    return Adapted(
+        model,
+        tokenizer,
+        trainable_parameters=sum(a.size for a in trainable(model).values()),
+        total_parameters=_total_parameters(model),
+    )
+
+
+def load_frozen(config: RunConfig, files: ModelFiles) -> tuple[nn.Module, Any]:
+    """Load a base model and attach fresh adapters, which are not evaluated.
+
+    Returns:
+        The model and its tokenizer.
+
+    Raises:
+        ModelError: when mlx-lm cannot load it.
+        ConfigError: when the adapters do not fit it.
+    """
     import mlx_lm
 
     try:
@@ -75,15 +97,7 @@ def load_adapted(config: RunConfig, files: ModelFiles) -> Adapted:
         ) from error
     _cast(model, config)
     attach(model, config)
-    if config.resume_adapter_file:
-        _load_weights(model, Path(config.resume_adapter_file).expanduser())
-    mx.eval(model.parameters())
-    return Adapted(
-        model,
-        tokenizer,
-        trainable_parameters=sum(a.size for a in trainable(model).values()),
-        total_parameters=_total_parameters(model),
-    )
+    return model, tokenizer
 
 
 def attach(model: nn.Module, config: RunConfig) -> None:

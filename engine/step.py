@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 
 class ShrinkAsked(Exception):  # noqa: N818 - a signal, not an error
-    """A smaller micro-batch was asked for before this one had changed anything."""
+    """A smaller micro-batch was asked for inside one; its work so far is dropped."""
+
+    def __init__(self, *, has_added: bool) -> None:
+        """Say whether some of its gradients were added already."""
+        super().__init__()
+        self.has_added = has_added
 
 
 class Control(Protocol):
@@ -107,17 +112,32 @@ class LayerStep:
         self._functions.kept_bytes = kept_bytes
         return self._functions.kept_for(self._first_trained, rows * width)
 
+    def read_frozen(self) -> None:
+        """Take the model's frozen arrays anew, after others were put in their places."""
+        self._functions.read_frozen()
+        # Compiled, it holds on to the head's.
+        self._tail = Tail(self.parts, self.settings)
+
     def add(self, batch: MicroBatch, gradients: Gradients, control: Control) -> mx.array:
         """Add a micro-batch's gradients and return its loss sum; see ``Stepper``.
 
         Raises:
             StepInterrupted: when a stop was asked for.
-            ShrinkAsked: when a smaller micro-batch was asked for before anything was added.
+            ShrinkAsked: when a smaller micro-batch was asked for.
         """
+        try:
+            return self._add(batch, gradients, control)
+        finally:
+            # A step that is dropped halfway must not hold its arrays until the next.
+            self._in_flight = None
+
+    def _add(self, batch: MicroBatch, gradients: Gradients, control: Control) -> mx.array:
         passes, kept, hidden = self._forward(batch, control, keep=True)
         loss, cotangent = self._tail.loss_and_gradient(
             hidden, batch.tokens, batch.trained, control.should_stop
         )
+        if control.micro_batch() < len(batch.places):
+            raise ShrinkAsked(has_added=False)
         cotangents = [cotangent]
         del hidden, cotangent
         while passes:
@@ -133,8 +153,9 @@ class LayerStep:
             self._evaluate([gradients[name] for name in names], cotangents)
             if control.should_stop():
                 raise StepInterrupted
+            if passes and control.micro_batch() < len(batch.places):
+                raise ShrinkAsked(has_added=True)
         mx.eval(loss, list(gradients.values()))
-        self._in_flight = None
         return loss
 
     def loss(self, batch: MicroBatch, control: Control) -> mx.array:
@@ -165,7 +186,7 @@ class LayerStep:
             if control.should_stop():
                 raise StepInterrupted
             if keep and control.micro_batch() < len(batch.places):
-                raise ShrinkAsked
+                raise ShrinkAsked(has_added=False)
         return passes, kept, carried[0]
 
     def _evaluate(self, arrays: list[mx.array], carried: list[mx.array]) -> None:
@@ -278,8 +299,19 @@ def run_step(
 ) -> float:
     """Add a batch's gradients to ``gradients`` and return the batch's loss sum.
 
-    The size of a micro-batch may change between any two; a shrink takes effect inside one as long
-    as nothing of it has been added.
+    The size of a micro-batch may change between any two; a shrink takes effect inside one, at the
+    next layer. Where that layer's micro-batch had added something, the whole batch begins again.
+
+    Args:
+        stepper: how to evaluate.
+        tokens: ``[B, T + 1]``.
+        trained: ``[B, T]``.
+        gradients: by path; emptied when the batch begins again.
+        control: asked between layers.
+        widths: the widths that may occur, ascending.
+        seed: the run's.
+        iteration: the step's.
+        on_micro_batch: called after each.
 
     Raises:
         StepInterrupted: when a stop was asked for; ``gradients`` are then of no use.
@@ -292,7 +324,10 @@ def run_step(
         if batch.trained_tokens:
             try:
                 total += number(stepper.add(batch, gradients, control))
-            except ShrinkAsked:
+            except ShrinkAsked as shrink:
+                if shrink.has_added:
+                    gradients.clear()
+                    total, first = 0.0, 0
                 continue
         first += size
         if on_micro_batch:

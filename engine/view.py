@@ -324,7 +324,11 @@ def _gained(event: ev.Guard) -> str:
 
 
 def _came_back(freed: int | None) -> str:
-    return "" if not freed or freed < 0 else f"; {freed / 1e9:.1f} GB came back"
+    if not freed or freed < 0:
+        return ""
+    return (
+        f"; {freed / 1e9:.1f} GB came back" if freed >= 1e9 else f"; {freed / 1e6:.0f} MB came back"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -102,4 +102,5 @@ class GuardSettings:
             yellow_seconds=config.yellow_seconds,
             grace_seconds=config.grace_seconds,
             green_seconds=config.green_seconds,
+            deep_pause=config.deep_pause,
         )

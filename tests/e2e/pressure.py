@@ -35,8 +35,9 @@ RUN_OOM_SCORE, EATER_OOM_SCORE = 500, 0
 """Whoever trains in the background goes first, as on a Mac."""
 
 CHUNK_BYTES = 2 * MB
-FAST, SLOW = 0.25, 0.008
-"""What the eater takes in a second, as shares of the limit."""
+FAST, STEADY, SLOW = 0.25, 0.03, 0.008
+"""What the eater takes in a second, as shares of the limit: before it was ever in the band where
+it is slow, outside of it afterwards, and in it."""
 SLOW_BAND = (0.04, 0.12)
 """Shares of the limit left between which it is slow: from a little before yellow to red."""
 
@@ -291,11 +292,14 @@ def eat() -> None:
         has_ended.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    groups, eaten = Cgroups(ROOT), list[bytearray]()
+    groups, eaten, fast = Cgroups(ROOT), list[bytearray](), FAST
     while not has_ended.is_set():
         room = min(groups.rooms(), key=lambda room: room.left)
         low, high = SLOW_BAND
-        share = SLOW if low < room.left / room.limit < high else FAST
+        is_short = low < room.left / room.limit < high
+        share = SLOW if is_short else fast
+        if is_short:
+            fast = STEADY
         eaten.append(bytearray(b"\1") * CHUNK_BYTES)
         has_ended.wait(CHUNK_BYTES / (share * room.limit))
 

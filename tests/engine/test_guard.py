@@ -81,9 +81,9 @@ def test_eight_hours_of_samples_leave_nothing_behind_and_do_not_drift() -> None:
     norms = StepNorms()
     first = hour_of_night(guard, world, 0)
     assert [what for _, what in first if what != "warn"] == [
-        "tighten", "halve 2", "halve 1", "pause", "resume",
+        "tighten", "halve 2", "halve 1", "pause deep", "resume",
     ]  # fmt: skip
-    usual = [(600, "warn"), (605, "pause"), (1230, "resume")]
+    usual = [(600, "warn"), (605, "pause deep"), (1230, "resume")]
     assert hour_of_night(guard, world, 1) == usual
     tracemalloc.start()
     try:
@@ -153,11 +153,11 @@ def test_a_machine_that_is_short_already_in_words(sample: HostSample, words: str
 
 
 def test_settings_come_from_the_run_configuration() -> None:
-    config = RunConfig(yellow_seconds=1, grace_seconds=2, green_seconds=3)
+    config = RunConfig(yellow_seconds=1, grace_seconds=2, green_seconds=3, deep_pause=False)
     settings = GuardSettings.of(config)
     assert (settings.yellow_seconds, settings.grace_seconds) == (1, 2)
-    assert settings.green_seconds == 3
-    assert GuardSettings.of(RunConfig()) == GuardSettings()
+    assert (settings.green_seconds, settings.deep_pause) == (3, False)
+    assert GuardSettings.of(RunConfig()) == GuardSettings(deep_pause=True)
 
 
 def test_others_than_this_process_are_told_apart_without_a_footprint() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import pytest
 
+from engine import checkpoint
 from engine import events as ev
 from engine import session as session_module
 from engine.guard import Guard, GuardSettings, Pause, Tighten
@@ -17,6 +18,7 @@ from engine.heed import Heed
 from engine.journal import read_journal
 from engine.mailbox import Mailbox
 from engine.resume import FREE
+from engine.view import in_words
 from tests.engine.guard_world import CALM, GB
 from tests.engine.workshop import ENDLESS, PATIENCE, Workshop, finish, wait_for, wait_for_kind
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 QUICK: dict[str, Any] = {"yellow_seconds": 0, "grace_seconds": 0, "green_seconds": 0}
 """Every sample counts."""
-LEARNING: dict[str, Any] = {**ENDLESS, **QUICK, "micro_batch_size": 4}
+LEARNING: dict[str, Any] = {**ENDLESS, **QUICK, "micro_batch_size": 4, "deep_pause": False}
+DEEP: dict[str, Any] = {**QUICK, "micro_batch_size": 1, "deep_pause": True}
 
 
 class Machine:
@@ -75,7 +78,9 @@ def actions(session: Session) -> list[str]:
     return [event.action for event in session.events if isinstance(event, ev.Guard)]
 
 
-def order_once(session: Session, moment: str, is_now: Callable[..., bool]) -> list[Pause]:
+def order_once(
+    session: Session, moment: str, is_now: Callable[..., bool], *, is_deep: bool = False
+) -> list[Pause]:
     """Let the guard order a pause once, the moment that the trainer tells its pulse of a thing."""
     pulse: Any = session._pulse  # pyright: ignore[reportPrivateUsage]
     mailbox: Any = session._mailbox  # pyright: ignore[reportPrivateUsage]
@@ -84,7 +89,7 @@ def order_once(session: Session, moment: str, is_now: Callable[..., bool]) -> li
 
     def tell_and_order(*arguments: Any, **named: Any) -> Any:
         if is_now(*arguments, **named) and not ordered:
-            ordered.append(Pause("yellow for a test"))
+            ordered.append(Pause("yellow for a test", is_deep))
             mailbox.order(ordered[0])
         return tell(*arguments, **named)
 
@@ -270,6 +275,87 @@ def test_a_dropped_step_changes_nothing(workshop: Workshop, machine: Machine) ->
     assert (run.losses, run.weights) == (plain.losses, plain.weights)
 
 
+@pytest.fixture
+def deep(workshop: Workshop, machine: Machine) -> Iterator[Session]:
+    """A run that the guard made stand still after its third step, without its base weights."""
+    machine.turn(pressure=None)
+    session = workshop.session("deep", **DEEP)
+    begun: list[int] = []
+
+    def is_fourth(width: int) -> bool:
+        begun.append(width)
+        return len(begun) == 4
+
+    order_once(session, "begin_step", is_fourth, is_deep=True)
+    session.start()
+    wait_for_pause(session)
+    yield session
+    session.stop()
+    assert session.join(PATIENCE)
+
+
+def test_a_deep_pause_gives_the_base_weights_back(deep: Session) -> None:
+    paused = next(event for event in deep.events if isinstance(event, ev.Paused))
+    started = next(event for event in deep.events if isinstance(event, ev.Started))
+    assert (paused.by, paused.deep, paused.iteration) == ("guard", True, 3)
+    assert paused.freed is not None
+    assert paused.freed > 0.95 * started.plan.base
+    assert "came back" in in_words(paused)
+    step = [event for event in deep.events if isinstance(event, ev.Step)][-1]
+    assert step.memory.active - mx.get_active_memory() > 0.9 * started.plan.base
+
+
+def test_a_deep_pause_changes_nothing(deep: Session, workshop: Workshop) -> None:
+    plain = workshop.run("plain", **DEEP)
+    deep.resume()
+    run = finish(deep)
+    assert (run.losses, run.weights) == (plain.losses, plain.weights)
+    assert [e.message for e in run.of(ev.Progress)].count("loading the base weights again") == 1
+
+
+def test_what_needs_the_weights_waits_for_them(deep: Session) -> None:
+    seen = len(deep.events)
+    deep.evaluate()
+    warned, seen = wait_for_kind(deep, ev.Warned, seen)
+    assert "waits until training goes on" in warned.message
+    deep.checkpoint()
+    _, seen = wait_for_kind(deep, ev.CheckpointSaved, seen)
+    deep.resume()
+    evaluated, _ = wait_for_kind(deep, ev.Evaluated, seen)
+    assert evaluated.iteration == 3
+
+
+def test_a_run_ends_out_of_a_deep_pause(deep: Session) -> None:
+    deep.stop()
+    run = finish(deep)
+    assert (run.ended.status, run.ended.iteration) == ("stopped", 3)
+    assert checkpoint.verify(run.directory.adapters, 3)["iteration"] == 3
+
+
+def test_weights_that_changed_meanwhile_end_the_run(deep: Session, workshop: Workshop) -> None:
+    (path,) = workshop.model.glob("*.safetensors")
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        deep.resume()
+        run = finish(deep)
+    finally:
+        path.write_bytes(whole)
+    assert (run.ended.status, run.ended.exit_code) == ("failed", 1)
+    assert "is not the model any more" in run.ended.reason
+    assert checkpoint.verify(run.directory.adapters, 3)["iteration"] == 3
+
+
+def test_red_in_a_deep_pause_waits(deep: Session, machine: Machine) -> None:
+    machine.turn(pressure="red")
+    seen = len(deep.events)
+    for _ in range(5):
+        _, seen = wait_for_kind(deep, ev.Host, seen)
+    assert deep.events[-1].kind == "host"
+    deep.set_policy("watch")
+    machine.turn(pressure="green")
+
+
 def test_device_errors_are_put_into_words_and_save_nothing(
     workshop: Workshop, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,5 +400,7 @@ def test_memory_is_tightened_within_a_step() -> None:
 def test_when_the_guard_acts_may_change_within_a_run(workshop: Workshop) -> None:
     config = workshop.config(on_pressure="abort", **QUICK)
     guard = Guard(config)
-    assert guard.settings == GuardSettings(yellow_seconds=0, grace_seconds=0, green_seconds=0)
-    assert {"on_pressure", *QUICK} <= FREE
+    assert guard.settings == GuardSettings(
+        yellow_seconds=0, grace_seconds=0, green_seconds=0, deep_pause=True
+    )
+    assert {"on_pressure", "deep_pause", *QUICK} <= FREE

@@ -203,11 +203,22 @@ def test_a_shrink_begins_at_the_next_layer(layer: int, passes: Counted) -> None:
     assert difference(shrunk, whole) < 1e-5
 
 
-def test_a_shrink_waits_once_something_was_added(passes: Counted) -> None:
+@pytest.mark.parametrize("layer", range(1, LAYERS))
+def test_a_shrink_on_the_way_back_begins_the_batch_again(layer: int, passes: Counted) -> None:
     stepper = layer_step(tiny_model())
     whole = stepped(stepper, BATCH)
     passes.rows.clear()
-    shrunk = stepped(stepper, BATCH, Changing(shrink_at=LAYERS + 2))
+    # The tail is one chunk here.
+    shrunk = stepped(stepper, BATCH, Changing(shrink_at=LAYERS + 1 + layer))
+    assert passes.rows == [4] * (LAYERS + layer) + [1] * 3 * 2 * LAYERS
+    assert difference(shrunk, whole) < 1e-5
+
+
+def test_a_shrink_that_comes_when_all_is_added_changes_nothing(passes: Counted) -> None:
+    stepper = layer_step(tiny_model())
+    whole = stepped(stepper, BATCH)
+    passes.rows.clear()
+    shrunk = stepped(stepper, BATCH, Changing(shrink_at=2 * LAYERS + 1))
     assert passes.rows == [4] * 2 * LAYERS
     assert difference(shrunk, whole) == 0.0
 
