@@ -25,7 +25,7 @@ CheckpointReason = Literal[
 ]
 GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reload"]
 EndStatus = Literal["completed", "stopped", "aborted", "failed"]
-Stage = Literal["libraries", "model", "data", "plan", "check", "evaluate", "sample"]
+Stage = Literal["libraries", "download", "model", "data", "plan", "check", "evaluate", "sample"]
 StepMethod = Literal["layers", "whole-graph"]
 
 
@@ -79,7 +79,10 @@ class Progress(Event):
     message: str
     done: int = 0
     total: int = 0
-    """0 when the amount of work is not known."""
+    """0 when the amount of work is not known; bytes while downloading."""
+    per_second: float | None = None
+    """How fast it goes lately; None when that is not known."""
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
