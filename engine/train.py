@@ -66,6 +66,8 @@ def train(
     with eager_on_cpu():
         point = yield from find_beginning(resume, config, directory, claim)
         prepared = yield from prepare(config)
+        # What it was made of is settled now.
+        config = prepared.config
         saver = Saver(directory.adapters, config, aside)
         state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint)
         mailbox.set_micro_batch(prepared.micro_batch)

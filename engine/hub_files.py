@@ -1,0 +1,85 @@
+"""Chooses which files of a repository a run needs, from the list of all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.hub_cache import HubFile, Repo
+    from engine.hub_client import HubClient
+
+_WEIGHTS = "model*.safetensors"
+_MODEL_FILES = (
+    "*.json", _WEIGHTS, "*.py", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja",
+)  # fmt: skip
+"""What mlx-lm reads, and nothing in other formats."""
+_MODEL_FOLDERS = (".", "additional_chat_templates")
+_DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
+"""Where a dataset says which of its files are what."""
+
+
+async def choose(client: HubClient, repo: Repo, commit: str) -> tuple[HubFile, ...]:
+    """Return the files of a repository that are needed; none where a dataset is kept otherwise.
+
+    Raises:
+        InputError: when there is no such repository, it is not for this person, or it is a model
+            without weights that can be read.
+        UnreachableError: when the hub does not answer.
+    """
+    files = await client.list_files(repo, commit)
+    if repo.kind == "model":
+        return _of_model(repo, files)
+    texts = {
+        file.path: await client.read(repo, commit, file.path)
+        for file in files
+        if file.path in _DESCRIPTIONS
+    }
+    needed = _of_dataset(repo, files, texts)
+    return tuple(file for file in files if file.path in needed | set(texts)) if needed else ()
+
+
+def _of_model(repo: Repo, files: Iterable[HubFile]) -> tuple[HubFile, ...]:
+    top = [file for file in files if str(PurePosixPath(file.path).parent) in _MODEL_FOLDERS]
+    needed = tuple(
+        file for file in top if any(fnmatch(Path(file.path).name, p) for p in _MODEL_FILES)
+    )
+    if not any(fnmatch(file.path, _WEIGHTS) for file in needed):
+        other = [f.path for f in top if f.path.endswith((".bin", ".pth", ".gguf", ".safetensors"))]
+        only = f", only {', '.join(sorted(other)[:3])}" if other else ""
+        raise ModelError(
+            f"{repo.name} has no weights that can be read ({_WEIGHTS}){only}.",
+            "Choose a version of it in safetensors, or convert it with mlx_lm.convert.",
+        )
+    return needed
+
+
+def _of_dataset(repo: Repo, files: Iterable[HubFile], texts: dict[str, bytes]) -> set[str]:
+    """Let ``datasets`` choose, among empty files of the same names: it needs no content for that.
+
+    Returns:
+        Their paths; none where it finds no data so, and has other ways.
+    """
+    datasets: Any = import_module("datasets")
+    exceptions: Any = import_module("datasets.exceptions")
+    options = {key: value for key, value in repo.options.items() if key != "revision"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        for file in files:
+            place = folder / file.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(texts.get(file.path, b""))
+        try:
+            builder = datasets.load_dataset_builder(str(folder), **options)
+        except (OSError, ValueError, RuntimeError, TypeError, exceptions.DatasetsError):
+            return set()
+        chosen = (builder.config.data_files or {}).values()
+        paths = [Path(str(path)) for split in chosen for path in split]
+        return {p.relative_to(folder).as_posix() for p in paths if p.is_relative_to(folder)}
