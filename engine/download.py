@@ -11,9 +11,7 @@ import errno
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from engine import events as ev
@@ -25,7 +23,8 @@ from engine.hub_client import TIMEOUT, HubClient, Meter, UnreachableError, Wait,
 from engine.hub_files import choose
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from pathlib import Path
 
 TICK_SECONDS = 0.25
 """How often a download is looked at, and at most how long it takes to notice a stop."""

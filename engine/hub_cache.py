@@ -1,7 +1,7 @@
 """The hub's cache on this machine, in the layout that all of the hub's programs share.
 
-``blobs`` holds contents by their hash, ``snapshots/COMMIT`` links to them by name, and ``refs/NAME``
-says which commit a branch was (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
+``blobs`` holds contents by their hash, ``snapshots/COMMIT`` links to them by name, and
+``refs/NAME`` says which commit a branch was (https://huggingface.co/docs/huggingface_hub/guides/manage-cache).
 Beside them, ``lora-tui`` lists the files that make a snapshot whole, so that it can be told from a
 half-downloaded one without a network.
 """
@@ -13,7 +13,6 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from engine.files import write_text
@@ -21,6 +20,7 @@ from engine.hub import cache_folder, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 Kind = Literal["model", "dataset"]
 MAIN = "main"
@@ -36,7 +36,7 @@ class HubFile:
     size: int
     """In bytes."""
     digest: str
-    """SHA-256 of large files, git's SHA-1 of the others; also the name that its content is kept by."""
+    """SHA-256 of large files, git's SHA-1 of others; also the name that its content is kept by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class HubClient:
         if is_commit(revision):
             return revision
         response = await self._ask(repo, f"{repo.api}/revision/{quote(revision, safe='')}")
-        commit = _json(response, dict).get("sha")
+        commit = cast("dict[str, Any]", _json(response, dict)).get("sha")
         if not isinstance(commit, str) or not is_commit(commit):
             raise UnreachableError("what answers there is no hub")
         return commit
@@ -118,7 +118,8 @@ class HubClient:
         address: str | None = f"{repo.api}/tree/{commit}?recursive=true"
         while address:
             response = await self._ask(repo, address)
-            files.extend(_file(entry) for entry in _json(response, list) if _is_file(entry))
+            entries = cast("list[Any]", _json(response, list))
+            files.extend(_file(entry) for entry in entries if _is_file(entry))
             address = response.links.get("next", {}).get("url")
         return files
 

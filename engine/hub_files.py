@@ -6,7 +6,7 @@ import tempfile
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import ModelError
 
@@ -80,6 +80,6 @@ def _of_dataset(repo: Repo, files: Iterable[HubFile], texts: dict[str, bytes]) -
             builder = datasets.load_dataset_builder(str(folder), **options)
         except (OSError, ValueError, RuntimeError, TypeError, exceptions.DatasetsError):
             return set()
-        chosen = (builder.config.data_files or {}).values()
-        paths = [Path(str(path)) for split in chosen for path in split]
+        chosen = cast("dict[str, list[str]]", builder.config.data_files or {})
+        paths = [Path(path) for split in chosen.values() for path in split]
         return {p.relative_to(folder).as_posix() for p in paths if p.is_relative_to(folder)}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 LOOK_SECONDS = 1.0
+DOWNLOAD_SECONDS = 10.0
+"""How often it is said how far a download is."""
 BROKEN_PIPE_EXIT = SIGNAL_EXIT_BASE + signal.SIGPIPE
 FAILED_EXIT = 1
 STOPPING = b"\nStopping, and saving what was trained. The same again leaves at once.\n"
@@ -53,7 +55,7 @@ class PlainLines:
         self._every = steps_per_report
         self._iterations = 0
         self._steps: list[ev.Step] = []
-        self._said = ""
+        self._said, self._said_at = "", 0.0
 
     def take(self, event: ev.Event) -> None:
         """Print an event, if it is worth a line.
@@ -66,10 +68,7 @@ class PlainLines:
                 self._take_step(event)
                 return
             case ev.Progress():
-                # Work that counts how far it is says the same again and again.
-                if not self._iterations and event.message != self._said:
-                    self._said = event.message
-                    say(words.one_line(f"{event.message}…"), self._aside)
+                self._take_progress(event)
                 return
             case ev.Started():
                 self._iterations = event.iterations
@@ -82,6 +81,21 @@ class PlainLines:
                 text = in_words(event)
         if text:
             _print(self._out, words.one_line(text))
+
+    def _take_progress(self, event: ev.Progress) -> None:
+        if self._iterations:
+            return
+        how_far = "…"
+        is_due = event.message != self._said
+        if event.stage == "download" and event.total:
+            is_due = is_due or event.time - self._said_at >= DOWNLOAD_SECONDS
+            is_due = is_due or event.done == event.total
+            work = words.transfer(event.done, event.total, event.per_second, event.seconds_left)
+            how_far = f": {work}"
+        # Work that counts how far it is says the same again and again.
+        if is_due:
+            self._said, self._said_at = event.message, event.time
+            say(words.one_line(f"{event.message}{how_far}"), self._aside)
 
     def _take_step(self, step: ev.Step) -> None:
         self._steps.append(step)

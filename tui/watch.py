@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.events import Ended, Progress
 from engine.view import RunView
-from tui.words import one_line
+from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,12 @@ class RunWatch:
         """What goes on besides training, and how far it is; or nothing."""
         words = one_line(self.view.activity)
         work = self.progress
-        return f"{words} {work.done:,} of {work.total:,}" if work and work.total else words
+        if not work or not work.total:
+            return words
+        if work.stage == "download":
+            how_far = transfer(work.done, work.total, work.per_second, work.seconds_left)
+            return f"{words}: {how_far}"
+        return f"{words} {work.done:,} of {work.total:,}"
 
     @property
     def asked_words(self) -> str:

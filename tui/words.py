@@ -22,6 +22,19 @@ def size(count: float | None) -> str:
     return f"{count:.0f} B"
 
 
+def transfer(done: int, total: int, per_second: float | None, seconds_left: float | None) -> str:
+    """Say how far a download is: ``1.20 of 3.09 GB, 24.0 MB/s, 1 min 20 s left``."""
+    whole = size(total)
+    value, _, unit = whole.rpartition(" ")
+    scale = next((scale for scale, name in _SIZE_UNITS if name == unit), 1.0)
+    here = significant(done / scale) if scale > 1 else str(done)
+    parts = [f"{here} of {value} {unit}"]
+    if per_second:
+        parts.append(f"{size(per_second)}/s")
+        parts.append(f"{duration(seconds_left)} left")
+    return ", ".join(parts)
+
+
 def significant(value: float) -> str:
     """Say a number with three figures, whole from a hundred on."""
     if not math.isfinite(value):
