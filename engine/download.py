@@ -20,7 +20,7 @@ from engine.errors import DataError, DownloadError, InputError, ModelError
 from engine.hub import cache_folder, is_offline
 from engine.hub_cache import HubFile, Repo, is_commit
 from engine.hub_client import TIMEOUT, HubClient, Meter, UnreachableError, Wait, in_units
-from engine.hub_files import choose
+from engine.hub_files import Choice, choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -67,7 +67,7 @@ class _Plan:
 
     repo: Repo
     commit: str
-    files: tuple[HubFile, ...]
+    choice: Choice
     missing: tuple[HubFile, ...]
 
     @property
@@ -151,19 +151,19 @@ async def _find(client: HubClient, repo: Repo) -> _Plan | Fetched:
     """Find out what is to be fetched; nothing of what is here, where the hub is not to be had."""
     whole = repo.find_whole()
     if whole is not None and (is_offline() or is_commit(repo.revision or "")):
-        return Fetched(repo, whole.name)
+        return Fetched(repo, repo.cached_commit())
     if is_offline():
         return _without_hub(repo, "this machine is offline")
     try:
         commit = await client.find_commit(repo)
-        files = await choose(client, repo, commit)
+        choice = await choose(client, repo, commit)
     except UnreachableError as error:
         return _without_hub(repo, str(error))
     except InputError as error:
         if whole is None:
             raise
         return _without_hub(repo, error.message.rstrip("."))
-    return _Plan(repo, commit, files, tuple(repo.missing(commit, files)))
+    return _Plan(repo, commit, choice, tuple(repo.missing(commit, choice.files)))
 
 
 def _without_hub(repo: Repo, why: str) -> Fetched:
@@ -172,12 +172,12 @@ def _without_hub(repo: Repo, why: str) -> Fetched:
     Raises:
         ModelError: when it is a model, and not here.
     """
-    whole = repo.find_whole()
-    if whole is not None:
-        note = f"{why}: {repo.name} is used as it was downloaded before ({whole.name[:8]})"
-        return Fetched(repo, whole.name, note)
-    if repo.kind == "dataset" and not repo.folder.exists():
-        # What datasets downloaded by itself is known to it alone.
+    commit = repo.cached_commit()
+    if commit and repo.find_whole() is not None:
+        note = f"{why}: {repo.name} is used as it was downloaded before ({commit[:8]})"
+        return Fetched(repo, commit, note)
+    if repo.kind == "dataset" and is_offline() and not repo.folder.exists():
+        # What datasets downloaded by itself is known to it alone; offline, it asks nobody.
         return Fetched(repo, None)
     half = " whole" if repo.folder.exists() else ""
     message = (
@@ -217,8 +217,8 @@ async def _receive(client: HubClient, plans: Sequence[_Plan]) -> None:
     for plan in plans:
         for file in plan.missing:
             await client.receive(plan.repo, plan.commit, file)
-        if plan.files:
-            plan.repo.remember(plan.commit, plan.files)
+        if plan.choice.files:
+            plan.repo.remember(plan.commit, plan.choice.files, plan.choice.names)
 
 
 @dataclass(slots=True)

@@ -15,11 +15,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from engine.files import write_text
+from engine.files import appearing_folder, write_text
 from engine.hub import cache_folder, endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 Kind = Literal["model", "dataset"]
@@ -89,15 +89,21 @@ class Repo:
             return None
 
     def find_whole(self) -> Path | None:
-        """Return the folder of the revision's files, if all of them are on this machine."""
+        """Return a folder with the revision's files, if all of them are on this machine.
+
+        That of a dataset has the files that were not chosen too, but empty: without their names
+        ``datasets`` would choose otherwise.
+        """
         commit = self.cached_commit()
         if commit is None:
             return None
-        folder = self.snapshot(commit)
+        snapshot = self.snapshot(commit)
+        folder = self._own(commit) if self.kind == "dataset" else snapshot
         try:
-            listed = json.loads(self._list(commit).read_text(encoding="utf-8"))
-            sizes = cast("dict[str, int]", listed["files"])
-            return folder if sizes and all(_has(folder / p, n) for p, n in sizes.items()) else None
+            text = self._own(commit).with_suffix(".json").read_text(encoding="utf-8")
+            sizes = cast("dict[str, int]", json.loads(text)["files"])
+            is_whole = bool(sizes) and folder.is_dir()
+            return folder if is_whole and all(_has(snapshot / p, sizes[p]) for p in sizes) else None
         except (OSError, ValueError, KeyError, TypeError):
             return folder if self.kind == "model" and _is_whole_model(folder) else None
 
@@ -123,23 +129,44 @@ class Repo:
         self.part(file).replace(blob)
         self._link(commit, file, blob)
 
-    def remember(self, commit: str, files: Iterable[HubFile]) -> None:
+    def remember(self, commit: str, files: Sequence[HubFile], names: Iterable[str]) -> None:
         """Write down that these files make the snapshot whole, and what the revision is now.
+
+        Args:
+            commit: Whose files.
+            files: What was fetched.
+            names: The names of all that the commit has.
 
         Raises:
             OSError: when it cannot be written.
         """
-        places = [(self._list(commit), json.dumps({"files": {f.path: f.size for f in files}}))]
+        own = self._own(commit)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if self.kind == "dataset" and not own.is_dir():
+            with appearing_folder(own) as temporary:
+                self._stand_in(commit, temporary, {file.path for file in files}, names)
+        write_text(own.with_suffix(".json"), json.dumps({"files": {f.path: f.size for f in files}}))
         if not is_commit(revision := self.revision or MAIN):
-            places.append((self.folder / "refs" / revision, commit))
-        for path, text in places:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
+            ref = self.folder / "refs" / revision
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            write_text(ref, commit)
 
-    def _list(self, commit: str) -> Path:
+    def _own(self, commit: str) -> Path:
+        """Where this program keeps what it knows of a commit, as far as the options choose."""
         asked = json.dumps(dict(self.options), sort_keys=True, default=str).encode()
         which = f"-{hashlib.sha256(asked).hexdigest()[:16]}" if self.options else ""
-        return self.folder / "lora-tui" / f"{commit}{which}.json"
+        return self.folder / "lora-tui" / f"{commit}{which}"
+
+    def _stand_in(self, commit: str, folder: Path, here: set[str], names: Iterable[str]) -> None:
+        """Fill a folder with links to the files that are here, and empty ones for the others."""
+        for name in names:
+            place = folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if name in here:
+                # Not relative: the folder is still to be renamed, and its depth is its own.
+                place.symlink_to(self.snapshot(commit).absolute() / name)
+            else:
+                place.touch()
 
     def _is_here(self, commit: str, file: HubFile) -> bool:
         place, blob = self.snapshot(commit) / file.path, self.folder / "blobs" / file.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path, PurePosixPath
@@ -26,8 +27,18 @@ _DESCRIPTIONS = ("README.md", ".huggingface.yaml", "dataset_infos.json")
 """Where a dataset says which of its files are what."""
 
 
-async def choose(client: HubClient, repo: Repo, commit: str) -> tuple[HubFile, ...]:
-    """Return the files of a repository that are needed; none where a dataset is kept otherwise.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a commit is needed."""
+
+    files: tuple[HubFile, ...]
+    """None where a dataset is kept in a way that only ``datasets`` knows."""
+    names: tuple[str, ...]
+    """Of all the files that there are."""
+
+
+async def choose(client: HubClient, repo: Repo, commit: str) -> Choice:
+    """Find out which files of a repository are needed.
 
     Raises:
         InputError: when there is no such repository, it is not for this person, or it is a model
@@ -35,15 +46,14 @@ async def choose(client: HubClient, repo: Repo, commit: str) -> tuple[HubFile, .
         UnreachableError: when the hub does not answer.
     """
     files = await client.list_files(repo, commit)
+    names = tuple(file.path for file in files)
     if repo.kind == "model":
-        return _of_model(repo, files)
-    texts = {
-        file.path: await client.read(repo, commit, file.path)
-        for file in files
-        if file.path in _DESCRIPTIONS
-    }
+        return Choice(_of_model(repo, files), names)
+    texts = {name: await client.read(repo, commit, name) for name in names if name in _DESCRIPTIONS}
     needed = _of_dataset(repo, files, texts)
-    return tuple(file for file in files if file.path in needed | set(texts)) if needed else ()
+    if needed:
+        needed |= set(texts)
+    return Choice(tuple(file for file in files if file.path in needed), names)
 
 
 def _of_model(repo: Repo, files: Iterable[HubFile]) -> tuple[HubFile, ...]:
