@@ -97,11 +97,12 @@ def download(
         return ev.Progress(
             time=time.time(),
             stage="download",
-            message=f"{meter.message} ({meter.trouble})" if meter.trouble else meter.message,
+            message=meter.message,
             done=meter.done,
             total=meter.total,
             per_second=pace,
             seconds_left=left / pace if pace else None,
+            trouble=meter.trouble,
         )
 
     try:

@@ -83,6 +83,8 @@ class Progress(Event):
     per_second: float | None = None
     """How fast it goes lately; None when that is not known."""
     seconds_left: float | None = None
+    trouble: str = ""
+    """What is in the way right now, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

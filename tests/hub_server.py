@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 20_000
 """What is kept as a large file, behind a redirect and by its SHA-256."""
-PATIENCE = 60
-"""Seconds that nothing here needs on the slowest machine."""
 _PAGE = 3
 """Files on a page of a listing: so few that every listing has several."""
 _CHUNK = 4096
@@ -67,8 +65,6 @@ class HubServer:
     asked: list[Asked] = field(default_factory=list[Asked])
     chunk_gate: Callable[[int], None] | None = None
     """Called before every chunk of a file with how much was sent: makes a slow line."""
-    _sent: threading.Condition = field(default_factory=threading.Condition)
-    _most_sent: int = 0
 
     def put(self, kind: str, name: str, files: dict[str, bytes] | Path) -> str:
         """Push a commit, and return it."""
@@ -83,17 +79,6 @@ class HubServer:
         commit = hashlib.sha1(repr((name, len(commits), sorted(files))).encode()).hexdigest()
         commits[commit] = files
         return commit
-
-    def wait_for_content(self, count: int) -> None:
-        """Wait until so many bytes of one file were sent."""
-        with self._sent:
-            assert self._sent.wait_for(lambda: self._most_sent >= count, PATIENCE)
-
-    def has_sent(self, count: int) -> None:
-        """Say how much of a file was sent."""
-        with self._sent:
-            self._most_sent = max(self._most_sent, count)
-            self._sent.notify_all()
 
     def files_asked(self) -> list[str]:
         """The names of the files whose content was asked for, in order."""
@@ -239,7 +224,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content[at : min(end, at + _CHUNK)])
             except OSError:
                 return
-            self.hub.has_sent(min(end, at + _CHUNK))
         if cut is not None and end < len(content):
             if fault and fault.gate:
                 fault.gate.wait()

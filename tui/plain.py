@@ -55,7 +55,7 @@ class PlainLines:
         self._every = steps_per_report
         self._iterations = 0
         self._steps: list[ev.Step] = []
-        self._said, self._said_at = "", 0.0
+        self._said, self._said_at, self._trouble = "", 0.0, ""
 
     def take(self, event: ev.Event) -> None:
         """Print an event, if it is worth a line.
@@ -85,17 +85,16 @@ class PlainLines:
     def _take_progress(self, event: ev.Progress) -> None:
         if self._iterations:
             return
-        how_far = "…"
-        is_due = event.message != self._said
-        if event.stage == "download" and event.total:
-            is_due = is_due or event.time - self._said_at >= DOWNLOAD_SECONDS
-            is_due = is_due or event.done == event.total
-            work = words.transfer(event.done, event.total, event.per_second, event.seconds_left)
-            how_far = f": {work}"
+        text, is_due = f"{event.message}…", event.message != self._said
+        if event.stage == "download" and (how_far := words.transfer(event)):
+            text = f"{event.message}: {how_far}"
+            is_over = event.total > 0 and event.done == event.total
+            is_late = event.time - self._said_at >= DOWNLOAD_SECONDS
+            is_due = is_due or is_over or is_late or event.trouble != self._trouble
         # Work that counts how far it is says the same again and again.
         if is_due:
-            self._said, self._said_at = event.message, event.time
-            say(words.one_line(f"{event.message}{how_far}"), self._aside)
+            self._said, self._said_at, self._trouble = event.message, event.time, event.trouble
+            say(words.one_line(text), self._aside)
 
     def _take_step(self, step: ev.Step) -> None:
         self._steps.append(step)

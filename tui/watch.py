@@ -151,12 +151,14 @@ class RunWatch:
         """What goes on besides training, and how far it is; or nothing."""
         words = one_line(self.view.activity)
         work = self.progress
-        if not work or not work.total:
-            return words
-        if work.stage == "download":
-            how_far = transfer(work.done, work.total, work.per_second, work.seconds_left)
-            return f"{words}: {how_far}"
-        return f"{words} {work.done:,} of {work.total:,}"
+        is_counted = work and work.total and not self.transfer
+        return f"{words} {work.done:,} of {work.total:,}" if work and is_counted else words
+
+    @property
+    def transfer(self) -> str:
+        """How far a download is, or what keeps it; nothing when there is none."""
+        work = self.progress
+        return transfer(work) if work and work.stage == "download" else ""
 
     @property
     def asked_words(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -13,16 +15,20 @@ from engine.config import dump, parse_yaml, validate
 from engine.data.formats import Features
 from engine.data.rows import Reading, read_data
 from engine.download import Fetched, Surroundings, download
-from engine.errors import DataError, DownloadError, InputError, ModelError
+from engine.errors import ConfigError, DataError, DownloadError, InputError, ModelError
 from engine.fetch import fetch
 from engine.hub_cache import Repo
+from engine.journal import read_history
 from engine.model_files import find_model
+from tests.engine.workshop import PATIENCE, wait_for
 from tests.hub_server import LARGE_BYTES, Fault, HubServer, hub_server
 from tests.tiny import make_tiny_data, make_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
+
+    from tests.engine.workshop import Workshop
 
 MODEL, DATA = "maker/tiny-model", "maker/tiny-chats"
 WEIGHTS = "model.safetensors"
@@ -31,9 +37,9 @@ WEIGHTS = "model.safetensors"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A hub that holds a model, and an empty cache."""
-    for name in ("HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
     monkeypatch.setenv("HF_HUB_OFFLINE", "")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("engine.download.TICK_SECONDS", 0.02)
@@ -160,6 +166,58 @@ def test_stopped_in_the_middle_of_a_file_and_taken_up_again(
     said, _ = finish(download([Repo("model", MODEL)], around))
     assert hub.ranges_of(WEIGHTS) == ["bytes=8192-"]
     assert said[-1].done == said[-1].total
+
+
+def test_a_stop_ends_a_run_that_waits_for_the_line(
+    hub: HubServer, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.download.TICK_SECONDS", 0.25)
+    hub.faults.append(cut(8192, gate=threading.Event()))
+    session = workshop.session(model=MODEL)
+    session.start()
+    wait_for(session, lambda event: isinstance(event, ev.Progress) and event.done > 8192)
+    began = time.monotonic()
+    session.stop("asked")
+    assert session.join(PATIENCE)
+    assert time.monotonic() - began < 1
+    ended = session.events[-1]
+    assert isinstance(ended, ev.Ended)
+    assert (ended.status, ended.exit_code) == ("stopped", 0)
+    assert "What was downloaded is kept" in ended.hint
+    assert not session.directory.path.exists()
+    assert len(list(Repo("model", MODEL).folder.glob("blobs/*.incomplete"))) == 1
+
+
+def test_the_journal_keeps_no_ticks(hub: HubServer, workshop: Workshop) -> None:
+    hub.chunk_gate = lambda _: time.sleep(0.002)
+    session = workshop.session(model=MODEL, iters=1)
+    session.start()
+    assert session.join(PATIENCE)
+    assert session.exit_code == 0, session.error
+    heard = [e for e in session.events if isinstance(e, ev.Progress) and e.stage == "download"]
+    kept = read_history(session.directory.journal_file, 1)
+    kept = [e for e in kept if isinstance(e, ev.Progress) and e.stage == "download"]
+    assert heard[-1].done == heard[-1].total > 0
+    assert kept[-1] == heard[-1]
+    assert all(e.done in (0, e.total) for e in kept)
+    started = next(e for e in session.events if isinstance(e, ev.Started))
+    assert started.config["revision"] == next(iter(hub.repos[f"models/{MODEL}"]))
+
+
+def test_two_at_once_download_a_file_once(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.hub_client.FIRST_WAIT_SECONDS", 0.02)
+    around, gate = Surroundings(), threading.Event()
+    hub.faults.append(cut(8192, gate=gate))
+    first = download([Repo("model", MODEL)], around)
+    next(e for e in first if isinstance(e, ev.Progress) and e.done > 8192)
+    second = download([Repo("model", MODEL)], around)
+    waiting = next(e for e in second if isinstance(e, ev.Progress) and e.trouble)
+    assert waiting.trouble.startswith("another process is downloading it")
+    gate.set()
+    finish(first)
+    said, _ = finish(second)
+    assert hub.ranges_of(WEIGHTS) == [None, "bytes=8192-"]
+    assert not said or said[-1].done == said[-1].total
 
 
 def test_a_hub_that_cannot_go_on_begins_anew(hub: HubServer, around: Surroundings) -> None:
@@ -358,6 +416,29 @@ def test_of_a_dataset_only_what_is_read(hub: HubServer, around: Surroundings) ->
     rows = read_data("", Features(), 1, Reading.of(settled))
     assert {row.text for row in rows.train} == {"hallo"}
     assert finish(fetch(settled, around))[1] == settled
+
+
+def test_a_dataset_in_parquet(hub: HubServer, around: Surroundings, tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows = [{"text": hashlib.sha256(bytes([i])).hexdigest() * 3} for i in range(256)]
+    name = "data/train-00000-of-00001.parquet"
+    (tmp_path / "made" / "data").mkdir(parents=True)
+    cast("Any", Dataset).from_list(rows).to_parquet(tmp_path / "made" / name)
+    hub.put("dataset", DATA, tmp_path / "made")
+    hub.faults.append(cut())
+    _, settled = finish(fetch(validate({"model": str(tmp_path), "data": DATA}), around))
+    assert hub.ranges_of(name) == [None, "bytes=10000-"]
+    read = read_data(DATA, Features(), 1, Reading.of(settled)).train
+    assert [row.text for row in read] == [row["text"] for row in rows]
+
+
+def test_a_revision_is_a_name_and_no_path() -> None:
+    for good in ("main", "v1.0", "refs/pr/3"):
+        assert validate({"revision": good}).revision == good
+    for bad in ("../../x", "/etc", "a/../b", ""):
+        with pytest.raises(ConfigError, match="revision"):
+            validate({"revision": bad})
 
 
 def test_local_runs_ask_nobody(hub: HubServer, around: Surroundings, tmp_path: Path) -> None:
