@@ -67,7 +67,7 @@ def _load(name: str, near_folder: str = "", /, **options: Any) -> object:
     datasets: Any = import_module("datasets")
     revision = options.pop("revision", None)
     chosen = {key: value for key, value in options.items() if key != "split"}
-    folder = Repo("dataset", name, revision, chosen).find_whole() if revision else None
+    folder = Repo("dataset", name, revision, chosen).find_whole()
     if folder is None and revision:
         options["revision"] = revision
     exceptions: Any = import_module("datasets.exceptions")
