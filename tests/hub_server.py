@@ -183,11 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         entries: list[dict[str, Any]] = [{"type": "directory", "path": "x", "oid": "0", "size": 0}]
         for path, content in sorted(files.items()):
-            entry = {"type": "file", "path": path, "size": len(content), "oid": "0" * 40}
-            if len(content) >= LARGE_BYTES:
-                entry["lfs"] = {"oid": digest_of(content), "size": len(content), "pointerSize": 1}
-            else:
-                entry["oid"] = digest_of(content)
+            size, oid = len(content), digest_of(content)
+            entry: dict[str, Any] = {"type": "file", "path": path, "size": size, "oid": oid}
+            if size >= LARGE_BYTES:
+                # What git has of a large file is a note of where it is.
+                entry["oid"] = "0" * 40
+                entry["lfs"] = {"oid": oid, "size": size, "pointerSize": 1}
             entries.append(entry)
         end = begin + _PAGE
         address = f"{self.hub.address}/api/{repo}/tree/{commit}?recursive=true&cursor={end}"

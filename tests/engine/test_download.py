@@ -269,7 +269,12 @@ def test_the_line_says_how_fast_it_is(hub: HubServer) -> None:
     ticking = iter(range(1000))
     around = Surroundings(clock=lambda: float(next(ticking)))
     passing = threading.Semaphore(0)
-    hub.chunk_gate = lambda at: passing.acquire() if at else None
+
+    def gate(at: int) -> None:
+        if at:
+            passing.acquire()
+
+    hub.chunk_gate = gate
     said: list[ev.Progress] = []
     for event in download([Repo("model", MODEL)], around):
         assert isinstance(event, ev.Progress)
