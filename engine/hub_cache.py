@@ -163,8 +163,8 @@ class Repo:
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
             if name in here:
-                # Not relative: the folder is still to be renamed, and its depth is its own.
-                place.symlink_to(self.snapshot(commit).absolute() / name)
+                # The folder takes its name later, but stays where it is.
+                place.symlink_to(os.path.relpath(self.snapshot(commit) / name, place.parent))
             else:
                 place.touch()
 

@@ -23,6 +23,7 @@ import httpx2
 from engine.data.sources import near_name
 from engine.errors import DataError, DownloadError, InputError, ModelError
 from engine.files import sync
+from engine.hub import endpoint
 from engine.hub_cache import MAIN, HubFile, Repo, is_commit
 
 if TYPE_CHECKING:
@@ -299,8 +300,14 @@ def _is_ours(out: FileIO, part: Path) -> bool:
     """Whether an open file is this process's alone, and has not been put in its place meanwhile."""
     try:
         fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # A file system without locks.
+        pass
+    try:
         return os.path.samestat(os.fstat(out.fileno()), part.stat())
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         return False
 
 
@@ -333,7 +340,11 @@ async def _trouble() -> AsyncGenerator[None]:
     except httpx2.TimeoutException as error:
         raise _BrokenError("nothing comes any more") from error
     except httpx2.ConnectError as error:
-        raise _BrokenError("the hub cannot be reached") from error
+        is_known = "CERTIFICATE" not in str(error)
+        why = "cannot be reached" if is_known else "has a certificate that is not trusted here"
+        raise _BrokenError(f"the hub {why}") from error
+    except httpx2.InvalidURL as error:
+        raise UnreachableError(f"{endpoint()} is no address") from error
     except httpx2.HTTPError as error:
         raise _BrokenError("the connection broke") from error
 
