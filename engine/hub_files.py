@@ -79,13 +79,17 @@ def _of_dataset(repo: Repo, files: Iterable[HubFile], texts: dict[str, bytes]) -
     """
     datasets: Any = import_module("datasets")
     exceptions: Any = import_module("datasets.exceptions")
-    options = {key: value for key, value in repo.options.items() if key != "revision"}
+    options = {
+        key: value for key, value in repo.options.items() if key not in {"revision", "cache_dir"}
+    }
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
+        folder = Path(name).resolve() / "files"
+        options = {**repo.options, "cache_dir": str(Path(name) / "cache")}
         for file in files:
             place = folder / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(texts.get(file.path, b""))
+        folder.mkdir(exist_ok=True)
         try:
             builder = datasets.load_dataset_builder(str(folder), **options)
         except (OSError, ValueError, RuntimeError, TypeError, exceptions.DatasetsError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import httpx2
+import huggingface_hub
 import pytest
 
 from engine import events as ev
@@ -40,6 +42,11 @@ def test_all_that_a_model_needs_and_nothing_else(
     )  # fmt: skip
     assert find_model(validate({"model": MODEL, "num_layers": -1})).path == folder
     assert not list(folder.parent.parent.glob("blobs/*.incomplete"))
+    # The hub's own programs find it too.
+    cache = str(tmp_path / "cache")
+    library = cast("Any", huggingface_hub)
+    assert library.snapshot_download(MODEL, cache_dir=cache, local_files_only=True) == str(folder)
+    assert library.scan_cache_dir(cache).warnings == []
 
 
 def test_what_is_here_is_not_asked_for_again(hub: HubServer, around: Surroundings) -> None:
@@ -61,6 +68,15 @@ def test_a_cut_line_goes_on_where_it_was(
     assert hub.ranges_of(WEIGHTS) == [None, "bytes=10000-", "bytes=15000-"]
     assert (folder / WEIGHTS).read_bytes() == weights_of(hub)
     assert waits == [1.0, 1.0]
+
+
+def test_a_line_that_brings_nothing_is_taken_anew(
+    hub: HubServer, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.download.TIMEOUT", httpx2.Timeout(0.2))
+    hub.faults.append(cut(gate=threading.Event()))
+    assert (get_model(around) / WEIGHTS).read_bytes() == weights_of(hub)
+    assert hub.ranges_of(WEIGHTS) == [None, "bytes=10000-"]
 
 
 def test_a_line_that_breaks_for_good_keeps_what_came(
