@@ -108,7 +108,7 @@ class Repo:
             return folder if self.kind == "model" and _is_whole_model(folder) else None
 
     def missing(self, commit: str, files: Iterable[HubFile]) -> list[HubFile]:
-        """Return those files that are not here, after linking those whose content is."""
+        """Return those files whose content is not here."""
         return [file for file in files if not self._is_here(commit, file)]
 
     def arrived_bytes(self, file: HubFile) -> int:
@@ -119,18 +119,18 @@ class Repo:
             return 0
         return size if size <= file.size else 0
 
-    def adopt(self, commit: str, file: HubFile) -> None:
-        """Put a file that arrived whole in its place.
+    def adopt(self, file: HubFile) -> None:
+        """Keep the content of a file that arrived whole.
 
         Raises:
             OSError: when it cannot be written.
         """
-        blob = self.folder / "blobs" / file.digest
-        self.part(file).replace(blob)
-        self._link(commit, file, blob)
+        self.part(file).replace(self._blob(file))
 
     def remember(self, commit: str, files: Sequence[HubFile], names: Iterable[str]) -> None:
-        """Write down that these files make the snapshot whole, and what the revision is now.
+        """Make a snapshot of contents that are all here, and write down what the revision is now.
+
+        A snapshot has all its files from the start: others take what they find there for whole.
 
         Args:
             commit: Whose files.
@@ -140,6 +140,8 @@ class Repo:
         Raises:
             OSError: when it cannot be written.
         """
+        for file in files:
+            self._link(commit, file)
         own = self._own(commit)
         own.parent.mkdir(parents=True, exist_ok=True)
         if self.kind == "dataset" and not own.is_dir():
@@ -168,17 +170,17 @@ class Repo:
             else:
                 place.touch()
 
-    def _is_here(self, commit: str, file: HubFile) -> bool:
-        place, blob = self.snapshot(commit) / file.path, self.folder / "blobs" / file.digest
-        if _has(place, file.size):
-            return True
-        if not _has(blob, file.size):
-            return False
-        self._link(commit, file, blob)
-        return True
+    def _blob(self, file: HubFile) -> Path:
+        return self.folder / "blobs" / file.digest
 
-    def _link(self, commit: str, file: HubFile, blob: Path) -> None:
-        place = self.snapshot(commit) / file.path
+    def _is_here(self, commit: str, file: HubFile) -> bool:
+        places = (self.snapshot(commit) / file.path, self._blob(file))
+        return any(_has(place, file.size) for place in places)
+
+    def _link(self, commit: str, file: HubFile) -> None:
+        place, blob = self.snapshot(commit) / file.path, self._blob(file)
+        if _has(place, file.size):
+            return
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         try:

@@ -147,7 +147,7 @@ class HubClient:
                     await self._receive_rest(repo, commit, file, out)
                     await self._check(file, out, part)
                     sync(part)
-                    repo.adopt(commit, file)
+                    repo.adopt(file)
             except _BrokenError as error:
                 damaged += isinstance(error, _DamagedError)
                 tries = 1 if self.meter.received > before else tries + 1

@@ -47,7 +47,9 @@ def test_a_stop_ends_a_run_that_waits_for_the_line(
     assert (ended.status, ended.exit_code) == ("stopped", 0)
     assert "What was downloaded is kept" in ended.hint
     assert not session.directory.path.exists()
-    assert len(list(Repo("model", MODEL).folder.glob("blobs/*.incomplete"))) == 1
+    folder = Repo("model", MODEL).folder
+    assert len(list(folder.glob("blobs/*.incomplete"))) == 1
+    assert not (folder / "snapshots").exists(), "half a model looks like a whole one"
 
 
 def test_the_journal_keeps_no_ticks(hub: HubServer, workshop: Workshop) -> None:
