@@ -25,6 +25,7 @@ from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
+_REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"
 Format = Literal["prompt/completion", "chat", "alpaca", "sharegpt", "oasst", "llama-2", "text"]
 
 
@@ -143,6 +144,10 @@ class RunConfig(Section):
     text_feature: str = "text"
     chat_feature: str = "messages"
 
+    revision: str | None = Field(default=None, pattern=_REVISION)
+    """Commit, branch or tag of a model on the hub; a run keeps the commit that it began with."""
+    data_revision: str | None = Field(default=None, pattern=_REVISION)
+    """The same of ``data``; that of ``hf_dataset`` is the revision in its own config."""
     name: str | None = None
     """What the run is called; None makes a name from model and data."""
     data_format: Literal["auto"] | Format = "auto"

@@ -9,6 +9,7 @@
     - CheckpointError       a checkpoint could not be written
       . DiskFullError       because there is too little space
     - DamagedError          a checkpoint on disk is not what was written
+    - DownloadError         a download broke off
     - RunBusyError          another process is training this run
     - DeviceError           the GPU gave up; what is in memory is worthless, checkpoints are not
 """
@@ -88,6 +89,10 @@ class DiskFullError(CheckpointError):
 
 class DamagedError(RunError):
     """A checkpoint on disk is not what was written."""
+
+
+class DownloadError(RunError):
+    """What the hub has could not be fetched whole; what arrived is kept."""
 
 
 class RunBusyError(RunError):

@@ -27,7 +27,7 @@ GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reloa
 Policy = Literal["watch", "protect", "abort"]
 PausedBy = Literal["person", "guard"]
 EndStatus = Literal["completed", "stopped", "aborted", "failed"]
-Stage = Literal["libraries", "model", "data", "plan", "check", "evaluate", "sample"]
+Stage = Literal["libraries", "download", "model", "data", "plan", "check", "evaluate", "sample"]
 StepMethod = Literal["layers", "whole-graph"]
 
 
@@ -81,7 +81,12 @@ class Progress(Event):
     message: str
     done: int = 0
     total: int = 0
-    """0 when the amount of work is not known."""
+    """0 when the amount of work is not known; bytes while downloading."""
+    per_second: float | None = None
+    """How fast it goes lately; None when that is not known."""
+    seconds_left: float | None = None
+    trouble: str = ""
+    """What is in the way right now, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HOME") or f"{cache}/huggingface").expanduser() / "hub"
 
 
+def endpoint() -> str:
+    """Return the hub's address; ``HF_ENDPOINT`` gives another one."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def is_offline() -> bool:
+    """Whether the hub is not to be asked, because somebody said so or it does not answer."""
+    return os.environ.get(_OFFLINE, "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
 def is_cached(model: str) -> bool:
     """Whether a hub model was downloaded before."""
     folder = cache_folder() / f"models--{model.replace('/', '--')}" / "snapshots"
@@ -29,9 +39,9 @@ def is_cached(model: str) -> bool:
 
 def is_reachable() -> bool:
     """Whether the hub answers; when it does not, its libraries are told to use what is here."""
-    if os.environ.get(_OFFLINE, "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if is_offline():
         return False
-    if _answers(os.environ.get("HF_ENDPOINT") or "https://huggingface.co"):
+    if _answers(endpoint()):
         return True
     # Read when huggingface_hub is imported, which is when a run begins to load.
     os.environ[_OFFLINE] = "1"

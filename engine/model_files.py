@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import ModelError, did_you_mean
+from engine.hub_cache import Repo
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
@@ -86,14 +86,18 @@ def check_model(config: RunConfig) -> None:
 
 
 def find_model(config: RunConfig) -> ModelFiles:
-    """Return a model's files, downloading them from the hub when they are not here yet.
+    """Return a model's files, which were downloaded before where it is one of the hub.
 
     Raises:
-        ModelError: when there is no such model, it cannot be fetched, or the settings do not
-            suit it.
+        ModelError: when there is no such model here, or the settings do not suit it.
     """
-    local = is_local(config.model)
-    path = Path(config.model).expanduser() if local else _download(config.model)
+    if is_local(config.model):
+        path = Path(config.model).expanduser()
+    elif (path := Repo("model", config.model, config.revision).find_whole()) is None:
+        raise ModelError(
+            f"{config.model} is not on this machine.",
+            "Connect and try again, or give a model's folder with --model.",
+        )
     files = read_model_folder(path)
     check_settings(config, files)
     return files
@@ -144,52 +148,3 @@ def read_model_folder(path: Path) -> ModelFiles:
             "Copy the model's weights there, or convert them with mlx_lm.convert.",
         )
     return ModelFiles(path, cast("dict[str, Any]", config))
-
-
-def _download(name: str) -> Path:
-    """Fetch a model from the hub into its cache, or take it from there."""
-    # Read when huggingface_hub is imported; its bars would be drawn over the dashboard.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    import httpx2
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
-    patterns = [
-        "*.json",
-        "model*.safetensors",
-        "*.py",
-        "tokenizer.model",
-        "*.tiktoken",
-        "*.txt",
-        "*.jinja",
-    ]
-    try:
-        return Path(cast("Any", huggingface_hub).snapshot_download(name, allow_patterns=patterns))
-    except GatedRepoError:
-        raise ModelError(
-            f"{name} asks for its licence to be accepted.",
-            f"Accept it at huggingface.co/{name}, then log in with: hf auth login",
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"The Hugging Face hub has no model {name}, or it is private.",
-            "Check the name; for a private model log in with: hf auth login",
-        ) from None
-    except (
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        httpx2.HTTPError,
-        OSError,
-    ) as error:
-        raise ModelError(
-            f"{name} is not on this machine, and the Hugging Face hub did not answer "
-            f"({type(error).__name__}).",
-            "Connect and try again, or give a model's folder with --model.",
-        ) from None

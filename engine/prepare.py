@@ -20,6 +20,7 @@ from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
 from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError
+from engine.fetch import fetch
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
@@ -69,6 +70,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     Raises:
         InputError: when settings, data and model do not fit together.
     """
+    config = yield from fetch(config)
     yield _progress("data", "reading the data")
     rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
     for note in rows.notes:

@@ -26,7 +26,9 @@ FREE = frozenset(
 """Settings that may change within a run: the same mathematics, or more of it."""
 MADE_OF = {
     "model": "model",
+    "revision": "model",
     "data": "data",
+    "data_revision": "data",
     "hf_dataset": "data",
     "data_format": "data",
     "validation_split": "data",

@@ -273,7 +273,9 @@ class Session:
     def _flush(self) -> None:
         self._journal = self._journal or Journal(self.directory.journal_file)
         while self._journaled < len(self._events):
-            self._journal.append(self._events[self._journaled])
+            event = self._events[self._journaled]
+            if not _is_passing(event):
+                self._journal.append(event)
             self._journaled += 1
         if self._journal_waits:
             self._journal_waits = False
@@ -338,6 +340,15 @@ class Session:
             self._mailbox.order(action)
 
 
+def _is_passing(event: ev.Event) -> bool:
+    """Whether an event is of no use later: how far a download was, four times a second."""
+    return (
+        isinstance(event, ev.Progress)
+        and event.stage == "download"
+        and 0 < event.done < event.total
+    )
+
+
 def _stopped_while_loading(stop: Stop) -> ev.Ended:
     return ev.Ended(
         time=time.time(),
@@ -345,7 +356,7 @@ def _stopped_while_loading(stop: Stop) -> ev.Ended:
         iteration=0,
         reason=stop.reason,
         exit_code=stop.exit_code,
-        hint="Nothing was trained yet, and nothing was written.",
+        hint="Nothing was trained yet. What was downloaded is kept for the next time.",
     )
 
 

@@ -71,6 +71,8 @@ def train(
     with eager_on_cpu():
         point = yield from find_beginning(resume, config, directory, claim)
         prepared = yield from prepare(config)
+        # What it was made of is settled now.
+        config = prepared.config
         saver = Saver(directory.adapters, config, aside)
         pulse = pulse or Pulse()
         heed = Heed(mailbox, pulse, prepared.stepper)

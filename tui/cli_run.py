@@ -158,6 +158,10 @@ def overrides(asked: Asked) -> dict[str, Any]:
             values[key] = value
     if problems:
         raise ConfigError(problems)
+    # Another model or data has commits of its own.
+    for name, revision in ((asked.model, "revision"), (asked.data, "data_revision")):
+        if name is not None:
+            values.setdefault(revision, None)
     named = {"model": asked.model, "data": asked.data}
     return values | {key: value for key, value in named.items() if value is not None}
 

@@ -102,7 +102,7 @@ def _second(watch: RunWatch, width: int) -> Line:
         return spread(_ending(watch, width - width_of(leave)), leave, width)
     view = watch.view
     if view.started is None:
-        words = watch.asked_words or watch.doing or "starting…"
+        words = watch.asked_words or watch.transfer or watch.doing or "starting…"
         progress = watch.progress
         share = progress.done / progress.total if progress and progress.total else 0.0
         right = line(("  ", ""), (words, "accent" if watch.asked_words else "muted"))

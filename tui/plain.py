@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 LOOK_SECONDS = 1.0
+DOWNLOAD_SECONDS = 10.0
+"""How often it is said how far a download is."""
 BROKEN_PIPE_EXIT = SIGNAL_EXIT_BASE + signal.SIGPIPE
 FAILED_EXIT = 1
 STOPPING = b"\nStopping, and saving what was trained. The same again leaves at once.\n"
@@ -53,7 +55,7 @@ class PlainLines:
         self._every = steps_per_report
         self._iterations = 0
         self._steps: list[ev.Step] = []
-        self._said = ""
+        self._said, self._said_at, self._trouble = "", 0.0, ""
 
     def take(self, event: ev.Event) -> None:
         """Print an event, if it is worth a line.
@@ -66,10 +68,7 @@ class PlainLines:
                 self._take_step(event)
                 return
             case ev.Progress():
-                # Work that counts how far it is says the same again and again.
-                if not self._iterations and event.message != self._said:
-                    self._said = event.message
-                    say(words.one_line(f"{event.message}…"), self._aside)
+                self._take_progress(event)
                 return
             case ev.Started():
                 self._iterations = event.iterations
@@ -82,6 +81,20 @@ class PlainLines:
                 text = in_words(event)
         if text:
             _print(self._out, words.one_line(text))
+
+    def _take_progress(self, event: ev.Progress) -> None:
+        if self._iterations:
+            return
+        text, is_due = f"{event.message}…", event.message != self._said
+        if event.stage == "download" and (how_far := words.transfer(event)):
+            text = f"{event.message}: {how_far}"
+            is_over = event.total > 0 and event.done == event.total
+            is_late = event.time - self._said_at >= DOWNLOAD_SECONDS
+            is_due = is_due or is_over or is_late or event.trouble != self._trouble
+        # Work that counts how far it is says the same again and again.
+        if is_due:
+            self._said, self._said_at, self._trouble = event.message, event.time, event.trouble
+            say(words.one_line(text), self._aside)
 
     def _take_step(self, step: ev.Step) -> None:
         self._steps.append(step)

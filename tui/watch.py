@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.events import Ended, Progress
 from engine.view import RunView
-from tui.words import one_line
+from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +160,14 @@ class RunWatch:
         """What goes on besides training, and how far it is; or nothing."""
         words = one_line(self.view.activity)
         work = self.progress
-        return f"{words} {work.done:,} of {work.total:,}" if work and work.total else words
+        is_counted = work and work.total and not self.transfer
+        return f"{words} {work.done:,} of {work.total:,}" if work and is_counted else words
+
+    @property
+    def transfer(self) -> str:
+        """How far a download is, or what keeps it; nothing when there is none."""
+        work = self.progress
+        return transfer(work) if work and work.stage == "download" else ""
 
     @property
     def asked_words(self) -> str:

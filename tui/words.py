@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells, set_cell_size
+
+if TYPE_CHECKING:
+    from engine.events import Progress
 
 UNKNOWN = "n/a"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -20,6 +24,19 @@ def size(count: float | None) -> str:
         if abs(count) >= 0.9995 * unit:
             return f"{significant(count / unit)} {name}"
     return f"{count:.0f} B"
+
+
+def transfer(work: Progress) -> str:
+    """Say how far a download is, or what keeps it: ``1.20 of 3.09 GB, 24.0 MB/s, 2 min left``."""
+    if work.trouble or not work.total:
+        return one_line(work.trouble)
+    number, _, unit = size(work.total).rpartition(" ")
+    scale = next((scale for scale, name in _SIZE_UNITS if name == unit), 1)
+    here = significant(work.done / scale) if scale > 1 else f"{work.done}"
+    parts = [f"{here} of {number} {unit}"]
+    if work.per_second:
+        parts += [f"{size(work.per_second)}/s", f"{duration(work.seconds_left)} left"]
+    return ", ".join(parts)
 
 
 def significant(value: float) -> str:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import DataError
+from engine.hub_cache import Repo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,17 +18,20 @@ _LOCAL_HINT = "give a local folder that holds train.jsonl (and valid.jsonl)."
 _NAMES = {"train": "train", "validation": "valid", "valid": "valid", "test": "test"}
 
 
-def load_splits(name: str, near_folder: str = "") -> dict[str, Iterable[object]]:
+def load_splits(
+    name: str, near_folder: str = "", revision: str | None = None
+) -> dict[str, Iterable[object]]:
     """Load a hub dataset's splits under mlx-lm's names.
 
     Args:
         name: ``owner/name``.
         near_folder: A guess at a local folder that was meant, said if the name cannot be loaded.
+        revision: Its commit; None means the newest.
 
     Raises:
         DataError: There is no such dataset, it cannot be reached, or it has no train split.
     """
-    tables = cast("Mapping[str, Iterable[object]]", _load(name, near_folder))
+    tables = cast("Mapping[str, Iterable[object]]", _load(name, near_folder, revision=revision))
     splits = {ours: tables[theirs] for theirs, ours in _NAMES.items() if theirs in tables}
     if "train" not in splits:
         found = ", ".join(tables) or "none"
@@ -61,9 +65,14 @@ def _load(name: str, near_folder: str = "", /, **options: Any) -> object:
     """What ``datasets`` makes of a name, or an error in this program's words."""
     # Imported here: it takes a second, and local folders do not need it.
     datasets: Any = import_module("datasets")
+    revision = options.pop("revision", None)
+    chosen = {key: value for key, value in options.items() if key != "split"}
+    folder = Repo("dataset", name, revision, chosen).find_whole()
+    if folder is None and revision:
+        options["revision"] = revision
     exceptions: Any = import_module("datasets.exceptions")
     try:
-        return datasets.load_dataset(name, **options)
+        return datasets.load_dataset(str(folder or name), **options)
     except exceptions.DatasetNotFoundError as error:
         raise DataError(
             f"'{name}' is no folder here and no dataset of the Hugging Face hub.{near_folder}",

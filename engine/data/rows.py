@@ -36,6 +36,8 @@ class Reading:
     """Chooses the rows that are held out."""
     hub: tuple[HubDataset, ...] = ()
     """Datasets of the hub by their parts; where given, nothing else is read."""
+    revision: str | None = None
+    """The commit of a dataset of the hub; None means the newest."""
     with_test: bool = False
     """Whether the test parts of ``hub`` are wanted."""
 
@@ -47,6 +49,7 @@ class Reading:
             validation_split=config.validation_split if config.val_batches else 0.0,
             seed=config.seed,
             hub=tuple(config.hf_dataset),
+            revision=config.data_revision,
             with_test=config.test,
         )
 
@@ -91,7 +94,7 @@ def read_data(
     path = Path(data).expanduser()
     if reading.hub:
         scans = _scan_parts(reading)
-    elif path.exists() or not _is_hub_name(str(data)):
+    elif not is_on_hub(str(data)):
         scans = _scan_files(path, features, reading)
     else:
         scans = _scan_hub(str(data), features, reading)
@@ -187,7 +190,7 @@ def _with_rows(scan: Scan) -> Scan:
 
 def _scan_hub(name: str, features: Features, reading: Reading) -> list[Scan]:
     """Load the splits of a hub dataset, keeping their problems."""
-    loaded = load_splits(name, near_name(Path(name)))
+    loaded = load_splits(name, near_name(Path(name)), reading.revision)
     return [
         _scan_table(Scan(split, Path(name) / split, features, reading.format), rows)
         for split, rows in loaded.items()
@@ -240,9 +243,9 @@ def _check_same_format(scans: Sequence[Scan]) -> None:
             )
 
 
-def _is_hub_name(data: str) -> bool:
-    """Whether a name that is no folder here means the hub rather than a mistyped folder."""
-    if not _HUB_NAME.fullmatch(data):
+def is_on_hub(data: str) -> bool:
+    """Whether a name is no folder here, and means the hub rather than a mistyped folder."""
+    if Path(data).expanduser().exists() or not _HUB_NAME.fullmatch(data):
         return False
     path = Path(data)
     if not path.parent.is_dir():

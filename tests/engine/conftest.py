@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import pytest
 
+from engine.download import Surroundings
+from tests.engine.fetching import MODEL
 from tests.engine.workshop import Workshop
+from tests.hub_server import HubServer, hub_server
 from tests.tiny import make_tiny_data, make_tiny_model
 
 if TYPE_CHECKING:
@@ -34,3 +37,32 @@ def uncompiled() -> Iterator[None]:
     mx.disable_compile()
     yield
     mx.enable_compile()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A hub that holds a model, and an empty cache."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("engine.download.TICK_SECONDS", 0.02)
+    with hub_server() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        server.put("model", MODEL, make_tiny_model(tmp_path / "model"))
+        yield server
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """The seconds that downloads waited, without waiting."""
+    return []
+
+
+@pytest.fixture
+def around(waits: list[float]) -> Surroundings:
+    async def wait(seconds: float) -> None:
+        waits.append(seconds)
+
+    return Surroundings(wait=wait)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from engine.events import Progress
 from tests.tui.scripted import ScriptedRun, trained
 from tui.forecast import forecast, gone
+from tui.header import header_lines
+from tui.panes.loss import stages
 from tui.watch import RunWatch
 
 
@@ -86,3 +91,25 @@ def test_work_besides_training_says_how_far_it_is() -> None:
     run = ScriptedRun()
     run.load(2)
     assert watching(run).doing == "loading the model 12 of 28"
+
+
+def test_a_download_fills_the_bar_and_says_how_far_it_is() -> None:
+    run = ScriptedRun()
+    watch = watching(run)
+    message = "downloading Qwen2.5-1.5B-Instruct and guanaco-llama2-1k"
+    event = Progress(
+        time=1, stage="download", message=message, done=10**9, total=4 * 10**9, per_second=2e7,
+        seconds_left=150,
+    )  # fmt: skip
+    run.log.append(event)
+    watch.poll()
+    _, second = header_lines(watch, 80)
+    text = "".join(span[0] for span in second)
+    assert text.endswith("1.00 of 4.00 GB, 20.0 MB/s, 2 min 30 s left ")
+    bar = text.removesuffix(" ").partition("  ")[0].strip()
+    assert 0.2 < bar.count("━") / len(bar) < 0.3
+    rows = ["".join(span[0] for span in row) for row in stages(watch)]
+    assert rows == [f"◌ {message}", "  1.00 of 4.00 GB, 20.0 MB/s, 2 min 30 s left"]
+    run.log.append(replace(event, trouble="the connection broke; trying again in 2 s"))
+    watch.poll()
+    assert "trying again in 2 s" in "".join(span[0] for span in header_lines(watch, 80)[1])

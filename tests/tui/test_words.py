@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
+from engine.events import Progress
 from tests.tui.scripted import START
 from tui import words
 from tui.paint import bar, centred, fit, line, plain, spread, width_of
@@ -104,3 +106,17 @@ def test_bars_show_something_for_anything() -> None:
 def test_centred_rows_share_their_left_edge() -> None:
     rows = centred([line("abcd"), line("ab")], 10, 4)
     assert [plain(row) for row in rows] == ["", "   abcd", "   ab"]
+
+
+def test_downloads_say_how_far_how_fast_and_how_long() -> None:
+    def said(**how: Any) -> str:
+        return words.transfer(Progress(time=0, stage="download", message="downloading", **how))
+
+    whole = {"done": 1_200_000_000, "total": 3_090_000_000}
+    assert said(**whole) == "1.20 of 3.09 GB"
+    assert said(**whole, per_second=24e6, seconds_left=80) == (
+        "1.20 of 3.09 GB, 24.0 MB/s, 1 min 20 s left"
+    )
+    assert said(**whole, trouble="the connection broke") == "the connection broke"
+    assert said(done=12, total=900) == "12 of 900 B"
+    assert said() == ""

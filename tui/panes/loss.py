@@ -142,6 +142,8 @@ def stages(watch: RunWatch) -> list[Line]:
     rows = [line(("✓ ", "good"), (words, "muted")) for words in done if words != current]
     if current and not watch.is_over:
         rows.append(line(("◌ ", "accent"), (watch.doing, "strong")))
+        if watch.transfer:
+            rows.append(line("  ", watch.transfer))
     elif not watch.is_over and watch.view.started:
         rows.append(line(("◌ ", "accent"), ("the first step…", "strong")))
     elif not watch.is_over:
