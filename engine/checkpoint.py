@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import CheckpointError, DamagedError, DiskFullError
-from engine.files import TEMPORARY, appearing, appearing_folder, sync, temporary_name, write_text
+from engine.files import (
+    TEMPORARY,
+    appearing,
+    appearing_folder,
+    put_back,
+    sync,
+    temporary_name,
+    write_text,
+)
 from engine.tensors import Tensor, checksum, write_tensors
 
 if TYPE_CHECKING:
@@ -216,13 +224,15 @@ def adopt(source: Path, iteration: int, folder: Path) -> None:
 
 
 def clean(folder: Path) -> list[str]:
-    """Remove what a killed process left half-written, and return the names.
+    """Remove what a killed process left half-written or half-replaced, and return the names.
 
     Raises:
         OSError: when the system refuses.
     """
     left = sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else []
     for path in left:
+        if put_back(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import sys
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY = ".tmp-"
+_OLD = "-old"
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def appearing_folder(path: Path) -> Generator[Path, None, None]:
         OSError: when the folder cannot be made durable or renamed.
     """
     temporary = temporary_name(path)
-    old = temporary.with_name(f"{temporary.name}-old")
+    old = temporary.with_name(f"{temporary.name}{_OLD}")
     for left in (temporary, old):
         shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir()
@@ -69,6 +71,19 @@ def appearing_folder(path: Path) -> Generator[Path, None, None]:
 def temporary_name(path: Path) -> Path:
     """Return the name beside a path that this process writes under until the real one is taken."""
     return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def put_back(path: Path) -> bool:
+    """Give a folder its name back that a process was killed replacing; return whether it was one.
+
+    Raises:
+        OSError: when the system refuses.
+    """
+    match = re.fullmatch(rf"{re.escape(TEMPORARY)}\d+-(.+){_OLD}", path.name)
+    if match is None or path.with_name(match[1]).exists():
+        return False
+    path.rename(path.with_name(match[1]))
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from tui.farewell import NOTHING_MADE, last_words
-from tui.plain import FAILED_EXIT, has_begun
+from tui.plain import FAILED_EXIT
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import StrayOutput, say
 
@@ -99,13 +99,13 @@ class SteeredRun:
 
     def claim_log(self) -> None:
         """Move what libraries said to the run's log, if it has one."""
-        if has_begun(self.session):
+        if self.session.has_begun:
             # A folder that is gone or full: what was said is lost, the run's end is not.
             with suppress(OSError):
                 self._stray.move_to(self.session.directory.log_file)
 
     async def _move_log(self) -> None:
-        while not has_begun(self.session):
+        while not self.session.has_begun:
             await asyncio.sleep(FOLDER_LOOK_SECONDS)
         self.claim_log()
 
@@ -147,7 +147,7 @@ def show_app(
 def _end(run: SteeredRun, stray: StrayOutput, exit_code: int) -> None:
     """Wait for a run that was stopped, and say what became of it."""
     session = run.session
-    if session.is_alive() and not has_begun(session):
+    if session.is_alive() and not session.has_begun:
         say(NOTHING_MADE, stray.screen)
         os._exit(exit_code)
     if not session.join(QUIET_JOIN_SECONDS):

@@ -141,11 +141,6 @@ def follow(session: Session, lines: JsonLines | PlainLines) -> int:
     return session.exit_code
 
 
-def has_begun(session: Session) -> bool:
-    """Whether the run got as far as making its folder."""
-    return session.has_begun
-
-
 def _print(out: TextIO, text: str) -> None:
     out.write(f"{text}\n")
     out.flush()
@@ -195,7 +190,7 @@ def _heard_signals(session: Session) -> Generator[None]:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         exit_code = SIGNAL_EXIT_BASE + number
-        if heard or not has_begun(session):
+        if heard or not session.has_begun:
             os._exit(exit_code)
         heard.append(number)
         # Past Python's streams, which may be in the middle of writing something.

@@ -45,11 +45,19 @@ class Stuck(Session):
         sys.stderr.flush()
 
 
+class Begun(Stuck):
+    """Has a folder already."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run is on disk."""
+        return True
+
+
 if __name__ == "__main__":
     stage, what = sys.argv[1:]
-    if stage == "begun":
-        plain.has_begun = cli_dashboard.has_begun = cast("Any", lambda _: True)
-    session = Stuck(RunConfig(), RunDirectory(Path("unused")))
+    kind = Begun if stage == "begun" else Stuck
+    session = kind(RunConfig(), RunDirectory(Path("unused")))
     if what == "followed":
         plain.follow(session, plain.JsonLines(sys.stdout))
     else:

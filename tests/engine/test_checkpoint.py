@@ -15,6 +15,7 @@ from mlx_lm.tuner.utils import load_adapters
 from engine.checkpoint import (
     Snapshot,
     checkpoint_name,
+    clean,
     iterations,
     publish,
     state_name,
@@ -240,3 +241,14 @@ def test_where_nothing_can_be_published(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="file"):
         publish(folder, tmp_path / "file" / "adapters")
+
+
+def test_a_state_that_was_being_replaced_when_the_process_died_is_put_back(folder: Path) -> None:
+    save_adapters(folder, 500, arrays(1))
+    state = folder / "0000500_state"
+    state.rename(folder / ".tmp-77-0000500_state-old")
+    (folder / ".tmp-77-0000500_state").mkdir()
+    assert iterations(folder) == []
+    clean(folder)
+    assert verify(folder, 500)["iteration"] == 500
+    assert not list(folder.glob(".tmp-*"))

@@ -85,6 +85,18 @@ def test_an_event_cut_short_at_any_byte_waits_for_its_end(path: Path) -> None:
         assert list(reader.read()) == [warned("límite")]
 
 
+def test_many_events_cut_at_any_byte_of_the_end_lose_the_last_line_only(path: Path) -> None:
+    many = [*EVERY, *(warned(f"number {i} ü") for i in range(60))]
+    write(path, many)
+    whole = path.read_bytes()
+    for cut in range(len(whole) - 2048, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        complete = whole[:cut].count(b"\n")
+        assert read_journal(path) == many[:complete], cut
+        Journal(path).close()
+        assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:complete]), cut
+
+
 def test_what_was_cut_short_is_all_that_is_lost(path: Path) -> None:
     """A process that was killed while it wrote; the next one goes on with the same journal."""
     write(path, [warned("first"), warned("cut")])

@@ -248,4 +248,4 @@ def test_settings_that_do_not_suit(changes: dict[str, Any], words: str) -> None:
 
 def test_settings_of_another_optimizer_are_left_alone() -> None:
     config = validate({"optimizer": "adam", "optimizer_config": {"sgd": {"anything": 1}}})
-    Updater(small(), config)
+    assert Updater(small(), config).updates == 0

@@ -120,6 +120,6 @@ def test_a_closed_terminal_ends_the_program(*, controls_job: bool) -> None:
         terminal.read_until(TRAINING)
         terminal.hang_up()
         # With a controlling terminal comes SIGHUP; without one the app has to notice by itself.
-        terminal.program.wait(6)
+        assert terminal.program.wait(6) is not None
     finally:
         terminal.close()
