@@ -23,6 +23,7 @@ from pydantic import (
 from engine.errors import ConfigError, did_you_mean
 from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
+from engine.report_names import names_in
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
 _REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"
@@ -137,6 +138,7 @@ class RunConfig(Section):
     mask_prompt: bool = False
     """Train on the assistant's turns only (all of them)."""
     report_to: str | None = None
+    """wandb, swanlab, trackio or tensorboard, several with commas between them."""
     project_name: str | None = None
     trust_remote_code: bool = False
     prompt_feature: str = "prompt"
@@ -175,6 +177,8 @@ class RunConfig(Section):
     """Type of the frozen weights; auto keeps the model's own, and is float32 on a CPU."""
     sample_prompts: list[str] = Field(default_factory=list[str])
     """Answered by the base model once, and by the adapter at every evaluation."""
+    sample_rows: int = Field(default=1, ge=0, le=16)
+    """Validation rows whose beginnings are answered where there are no ``sample_prompts``."""
     sample_max_tokens: int = Field(default=64, ge=1, le=1024)
     on_pressure: Policy = "protect"
     """When memory runs short: watch does nothing, protect shrinks and pauses, abort stops."""
@@ -186,6 +190,15 @@ class RunConfig(Section):
     """Memory pressure has to be green for so long before a run that the guard paused goes on."""
     deep_pause: bool = True
     """Whether a pause of the guard's gives the base weights back too; going on loads them again."""
+
+    sample_max_seconds: float = Field(default=60.0, gt=0)
+    """The longest that one answer may take; it is cut there."""
+
+    @field_validator("report_to")
+    @classmethod
+    def _know_reporters(cls, value: str | None) -> str | None:
+        names_in(value)
+        return value
 
     @model_validator(mode="before")
     @classmethod

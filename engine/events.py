@@ -27,7 +27,9 @@ GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reloa
 Policy = Literal["watch", "protect", "abort"]
 PausedBy = Literal["person", "guard"]
 EndStatus = Literal["completed", "stopped", "aborted", "failed"]
-Stage = Literal["libraries", "download", "model", "data", "plan", "check", "evaluate", "sample"]
+Stage = Literal[
+    "libraries", "download", "model", "data", "plan", "check", "evaluate", "sample", "test"
+]  # fmt: skip
 StepMethod = Literal["layers", "whole-graph"]
 
 
@@ -285,6 +287,27 @@ class Sampled(Event):
     base: bool = False
     """Whether the base model answered, without the adapter."""
     seconds: float = 0.0
+    tokens: int = 0
+    """Of the answer."""
+    cut: bool = False
+    """Whether it was longer than tokens, time or memory allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested(Event):
+    """The test rows were measured, once, at the end."""
+
+    kind: ClassVar[str] = "tested"
+    iteration: int
+    test_loss: float
+    perplexity: float
+    loss_low: float
+    """The 95 % interval of the loss per token, from its spread over rows; NaN with one row."""
+    loss_high: float
+    rows: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +334,7 @@ KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
         Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
-        Paused, Resumed, PolicyChanged, Slept, Sampled, Warned, Ended,
+        Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
     )
 }  # fmt: skip
 

@@ -19,13 +19,14 @@ from engine import events as ev
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
 from engine.data.rows import Features, Reading, read_data
-from engine.errors import ConfigError
+from engine.errors import ConfigError, DataError
 from engine.fetch import fetch
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
 from engine.optimizer import Updater
 from engine.runs import token_cache
+from engine.sample import prompts_of
 from engine.step import LayerStep
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from engine.data.rows import Row
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
+    from engine.sample import Prompt
     from engine.step import Stepper
 
 
@@ -53,6 +55,11 @@ class Prepared:
     memory: ev.MemoryPlan
     micro_batch: int
     budget_bytes: int
+    files: ModelFiles
+    prompts: tuple[Prompt, ...]
+    """What is answered at every evaluation."""
+    test: EvaluationBatches | None
+    """Measured at the end; None where that was not asked for."""
     fingerprints: dict[str, str]
     """What the run is made of: of each thing, something that changes when it does."""
     kept_bytes: int = 0
@@ -75,6 +82,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
     for note in rows.notes:
         yield _progress("data", note)
+    _check_test(config, rows.test)
     yield _progress("model", f"loading {Path(config.model).name}")
     files = find_model(config)
     adapted = load_adapted(config, files)
@@ -82,7 +90,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     valid = None
     if rows.valid and config.val_batches != 0:
         valid = yield from _encoded("valid", rows.valid, adapted, config)
-    for message in (*rows.warnings, *_unused(config)):
+    for message in rows.warnings:
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
     plan = BatchPlan.build(
@@ -97,6 +105,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
+    test = yield from _test_batches(rows.test, adapted, config, plan)
     yield _progress("check", "checking the step against the whole graph")
     adapted.model.train()
     settings = step_settings(config)
@@ -115,6 +124,9 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             memory=ev.MemoryPlan(),
             micro_batch=1,
             budget_bytes=config.memory_budget_bytes or default_budget(),
+            files=files,
+            prompts=prompts_of(config, rows.valid),
+            test=test,
             fingerprints={
                 "model": files.fingerprint(),
                 "data": train.fingerprint(),
@@ -260,6 +272,24 @@ def _keep_outputs(prepared: Prepared) -> None:
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 
+def _check_test(config: RunConfig, rows: Sequence[Row]) -> None:
+    if config.test and not rows:
+        raise DataError(
+            f"test: true, but {config.data} has no test rows.",
+            hint="Add test.jsonl, or set test to false.",
+        )
+
+
+def _test_batches(
+    rows: Sequence[Row], adapted: Adapted, config: RunConfig, plan: BatchPlan
+) -> Generator[ev.Event, None, EvaluationBatches | None]:
+    """What is measured at the end; nothing when that was not asked for."""
+    if not config.test:
+        return None
+    split = yield from _encoded("test", rows, adapted, config)
+    return evaluation_batches(split, config.batch_size, config.test_batches, plan.widths)
+
+
 def _encoded(
     name: str, rows: Sequence[Row], adapted: Adapted, config: RunConfig
 ) -> Generator[ev.Event, None, EncodedSplit]:
@@ -295,21 +325,6 @@ def _check_positions(plan: BatchPlan, train: EncodedSplit, files: ModelFiles) ->
             ],
             hint=f"Set max_seq_length to {most} or less.",
         )
-
-
-def _unused(config: RunConfig) -> list[str]:
-    """Settings of mlx-lm that a run here does not act on."""
-    found: list[str] = []
-    if config.test:
-        found.append(
-            "test: the test set is not measured here. Afterwards: mlx_lm.lora --test "
-            "with this run's adapters as --adapter-path."
-        )
-    if config.report_to:
-        found.append(
-            f"report_to: nothing is sent to {config.report_to}; the run's journal has every step."
-        )
-    return found
 
 
 def versions() -> dict[str, str]:

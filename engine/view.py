@@ -26,6 +26,8 @@ GuardState = Literal["calm", "shrunk", "paused", "stopped"]
 TRACE_SAMPLES = 3600
 """One hour of host samples at 1 Hz."""
 LOG_LINES = 5000
+MOST_SAMPLES = 2000
+"""Answers that are kept; the base model's go last."""
 RECENT_STEPS = 50
 """Steps that the current rates are averaged over."""
 
@@ -102,6 +104,7 @@ class RunView:
     paused_by: ev.PausedBy | None = None
     """Who made the run stand still; None while it goes on."""
     samples: list[ev.Sampled] = field(default_factory=list[ev.Sampled])
+    tested: ev.Tested | None = None
     host: ev.Host | None = None
     host_trace: deque[ev.Host] = field(default_factory=lambda: deque(maxlen=TRACE_SAMPLES))
     memory: ev.Memory = field(default_factory=ev.Memory)
@@ -194,8 +197,9 @@ class RunView:
             case ev.Slept():
                 self.slept_seconds += event.seconds
             case ev.Sampled():
-                self.samples.append(event)
-                self.activity = ""
+                self._apply_sampled(event)
+            case ev.Tested():
+                self.tested, self.activity = event, ""
             case ev.Ended():
                 self.ended, self.status, self.activity = event, event.status, ""
             case _:
@@ -205,7 +209,7 @@ class RunView:
 
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
-        self.ended = None
+        self.ended = self.tested = None
         self._go_back(event.iteration)
         self.status, self.activity, self.paused_by = "training", "", None
         self.guard_state = "calm"
@@ -251,6 +255,13 @@ class RunView:
         gone = {*event.removed, event.iteration}
         self.checkpoints = [c for c in self.checkpoints if c.iteration not in gone]
         self.checkpoints.append(event)
+
+    def _apply_sampled(self, event: ev.Sampled) -> None:
+        self.samples.append(event)
+        self.activity = ""
+        if len(self.samples) > MOST_SAMPLES:
+            oldest = next((i for i, s in enumerate(self.samples) if not s.base), 0)
+            del self.samples[oldest]
 
     def _apply_evaluated(self, event: ev.Evaluated) -> None:
         self.evaluations.append(event)
@@ -303,6 +314,11 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
         case ev.Sampled():
             who = "base" if event.base else "adapter"
             return f"Sample ({who}) at {event.iteration:,}: {event.text}"
+        case ev.Tested():
+            return (
+                f"Test loss {event.test_loss:.3f}, perplexity {event.perplexity:,.2f} "
+                f"on {event.rows:,} rows"
+            )
         case ev.Ended():
             return f"{event.status.capitalize()} at {event.iteration:,}: {event.reason}"
         case _:

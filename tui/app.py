@@ -12,6 +12,7 @@ from textual.app import App, SystemCommand
 from engine.errors import LoraTuiError
 from tui import signals
 from tui.bindings import active_commands, bindings
+from tui.chat import ChatScreen
 from tui.confirm import STOP, Question, abort_question, leave_question
 from tui.dashboard import Dashboard
 from tui.help import HelpScreen
@@ -154,6 +155,17 @@ class LoraTuiApp(App[None]):
     def on_dashboard_abort_asked(self) -> None:
         """Stop the run, once the person is sure."""
         self.push_screen(abort_question(), self._stop)
+
+    def on_dashboard_try_asked(self, event: Dashboard.TryAsked) -> None:
+        """Open the chat over the dashboard."""
+        if self.run_watch is None:
+            return
+        try:
+            talk = self.run_watch.controls.open_talk(event.iteration)
+        except LoraTuiError as error:
+            self.notify(str(error), severity="error")
+            return
+        self.push_screen(ChatScreen(talk))
 
     def on_dashboard_home_asked(self) -> None:
         """Go back home from a run that is over."""

@@ -10,13 +10,14 @@ from textual.binding import Binding
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-Place = Literal["run", "chart", "panes", "pane", "back", "app", "home"]
+Place = Literal["run", "chart", "panes", "pane", "back", "app", "home", "chat"]
 """What a key belongs to: the table is cut up by it."""
 
 SECTIONS: dict[str, tuple[Place, ...]] = {
     "The run": ("run",),
     "The loss curve": ("chart",),
     "Moving about": ("panes", "pane", "back", "home"),
+    "Talking": ("chat",),
     "lora-tui": ("app",),
 }
 """The parts of the help screen, in order."""
@@ -76,6 +77,8 @@ KEYS: tuple[Key, ...] = (
         "Stop this run: asks first, saves, and stays here", in_footer=True),
     Key("run", "run.continue", "r", "r", "continue", "go on",
         "Go on with a run that ended early", in_footer=True),
+    Key("run", "run.try", "t", "t", "try", "try it",
+        "Talk to the chosen or newest checkpoint; pause a run first"),
     Key("chart", "chart.log", "l", "l", "toggle_log", "log scale",
         "Logarithmic or plain scale"),
     Key("chart", "chart.smoother", "plus,equals_sign", "+ -", "smooth(1)", "smoother",
@@ -104,6 +107,23 @@ KEYS: tuple[Key, ...] = (
         has_priority=True),
     Key("home", "home.continue", "r", "r", "continue", "go on",
         "", in_footer=True, is_command=False),
+    Key("chat", "chat.stop", "escape", "esc", "stop_reply", "stop",
+        "Stop the answer; what was said stays", in_footer=True, is_command=False),
+    Key("chat", "chat.leave", "escape", "esc", "leave_chat", "back",
+        "", in_footer=True, is_command=False),
+    Key("chat", "chat.copy", "ctrl+y", "ctrl+y", "copy_reply", "copy",
+        "Copy the newest answer, or both", in_footer=True, has_priority=True),
+    Key("chat", "chat.checkpoint", "ctrl+n", "ctrl+n", "next_checkpoint", "checkpoint",
+        "Talk to the next checkpoint; the base is not loaded again", in_footer=True,
+        has_priority=True),
+    Key("chat", "chat.base", "ctrl+b", "ctrl+b", "toggle_base", "base",
+        "Show the base beside, or the adapter alone", in_footer=True, has_priority=True),
+    Key("chat", "chat.temperature", "ctrl+t", "ctrl+t", "next_temperature", "temperature",
+        "Draw more freely: 0, 0.4, 0.7, 1, 1.3, and 0 again", in_footer=True, has_priority=True),
+    Key("chat", "chat.top_p", "ctrl+r", "ctrl+r", "next_top_p", "top-p",
+        "Draw from 100, 95, 90 or 80 % of the probability", has_priority=True),
+    Key("chat", "chat.clear", "ctrl+l", "ctrl+l", "clear_chat", "new chat",
+        "Begin a new conversation", has_priority=True),
     Key("app", "app.quit", "q", "q", "app.leave", "quit",
         "Leave; asks while a run goes on", in_footer=True),
     Key("app", "app.help", "question_mark", "?", "app.help", "help",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
+from tui import cli_chat, cli_compare, cli_share, cli_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -211,11 +213,20 @@ def presets(is_json: bool) -> None:
 
 @cli.command()
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
-def runs(is_json: bool) -> None:
+@click.option(
+    "--sort",
+    type=click.Choice(["time", "loss"]),
+    default="time",
+    show_default=True,
+    help="The newest first, or the lowest validation loss.",
+)
+def runs(is_json: bool, sort: str) -> None:
     """List the runs on this machine, the newest first."""
     from engine.runs import list_runs
 
     found = list_runs()
+    if sort == "loss":
+        found.sort(key=lambda run: math.inf if run.val_loss is None else run.val_loss)
     if is_json:
         _print_json([_as_json(run) for run in found])
     elif not found:
@@ -239,20 +250,32 @@ def doctor(is_json: bool) -> None:
 
 
 @cli.command()
-def where() -> None:
-    """Say where things are."""
+@click.argument("name", metavar="[RUN]", required=False)
+def where(name: str | None) -> None:
+    """Say where things are: all that the program writes, or one run's files."""
     from engine.hub import cache_folder
-    from engine.runs import RunDirectory, home, runs_folder, token_cache
+    from engine.runs import RunDirectory, find_run, home, runs_folder, token_cache
 
-    run = RunDirectory(runs_folder() / "RUN")
+    run = find_run(name) if name else RunDirectory(runs_folder() / "RUN")
+    own = [
+        ("run", str(run.path)),
+        ("settings", str(run.config_file)),
+        ("journal", str(run.journal_file)),
+        ("log", str(run.log_file)),
+        ("adapters", str(run.adapters)),
+    ]
+    if name:
+        from engine.use.chosen import known_iterations
+
+        names = [f"{i:07d}_adapters.safetensors" for i in known_iterations(run.adapters)]
+        own += [("checkpoint", str(run.adapters / file)) for file in names]
+        _print_columns([*own, ("card", str(run.adapters / "README.md"))])
+        return
     _print_columns(
         [
             ("home", str(home())),
             ("runs", str(runs_folder())),
-            ("settings", str(run.config_file)),
-            ("journal", str(run.journal_file)),
-            ("log", str(run.log_file)),
-            ("adapters", str(run.adapters)),
+            *own[1:],
             ("presets", str(presets_folder())),
             ("tokens", str(token_cache())),
             ("hub cache", str(cache_folder())),
@@ -334,3 +357,8 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
         "" if run.val_loss is None else f"val {words.loss(run.val_loss)}",
         words.clock(run.time, time.time()),
     )
+
+
+for _commands in (cli_use, cli_chat, cli_compare, cli_share):
+    for _command in _commands.COMMANDS:
+        cli.add_command(_command)

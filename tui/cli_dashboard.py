@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from engine.events import Event, Policy
     from engine.session import Session
+    from engine.use.talk import Talk
     from tui.app import LoraTuiApp
 
 QUIET_JOIN_SECONDS = 0.5
@@ -93,6 +94,17 @@ class SteeredRun:
         else:
             self.session.stop("as asked" if reason == "asked" else reason)
 
+    def open_talk(self, iteration: int | None) -> Talk:
+        """Prepare to talk to a checkpoint; a run that stands still lends its own model.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
+        from engine.use.talk import open_talk
+
+        lend = self.session.lend if self.session.is_alive() else None
+        return open_talk(at(self.path, iteration), lend=lend)
+
     def is_alive(self) -> bool:
         """Whether the run still goes on."""
         return self.session.is_alive()
@@ -108,6 +120,11 @@ class SteeredRun:
         while not self.session.has_begun:
             await asyncio.sleep(FOLDER_LOOK_SECONDS)
         self.claim_log()
+
+
+def at(path: str, iteration: int | None) -> str:
+    """Name a run's checkpoint, the newest if None."""
+    return path if iteration is None else f"{path}@{iteration}"
 
 
 def show_run(session: Session) -> int:

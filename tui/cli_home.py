@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.events import Event, Policy
+    from engine.use.talk import Talk
     from tui.cli_dashboard import SteeredRun
 
 MOST_RUNS = 50
@@ -50,6 +51,17 @@ class PastRun:
     def start(self) -> None:
         """Read the journal."""
         self._events = read_history(self._directory.journal_file, TRACE_SAMPLES)
+
+    def open_talk(self, iteration: int | None) -> Talk:
+        """Prepare to talk to a checkpoint.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
+        from engine.use.talk import open_talk
+        from tui.cli_dashboard import at
+
+        return open_talk(at(self.path, iteration))
 
     def is_alive(self) -> bool:
         """Whether more may come: not from here."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.events import Event, Policy
+    from tui.chat import TalkControls
 
 
 class RunControls(Protocol):
@@ -59,6 +60,14 @@ class RunControls(Protocol):
 
     def stop(self, reason: str = "asked") -> None:
         """End after the step in flight; saves first."""
+        ...
+
+    def open_talk(self, iteration: int | None) -> TalkControls:
+        """Prepare to talk to a checkpoint, the newest if None; the chat screen starts it.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
         ...
 
     def is_alive(self) -> bool:

@@ -94,6 +94,14 @@ class Dashboard(Screen[None]):
     class AbortAsked(Message):
         """Somebody wants this run to stop for good."""
 
+    class TryAsked(Message):
+        """Somebody wants to talk to a checkpoint of this run."""
+
+        def __init__(self, iteration: int | None) -> None:
+            super().__init__()
+            self.iteration = iteration
+            """None means the newest."""
+
     class HomeAsked(Message):
         """Somebody wants to go back to where this run was opened."""
 
@@ -162,6 +170,9 @@ class Dashboard(Screen[None]):
                 return run.is_steerable and run.wants_resume
             case "checkpoint" | "evaluate" | "sample" | "next_policy":
                 return run.is_steerable
+            case "try":
+                # Two models at once would not fit where one is trained.
+                return bool(run.view.checkpoints) and (run.is_over or run.standing == "paused")
             case "abort":
                 return not run.is_over and not run.is_stopping
             case "continue":
@@ -199,6 +210,10 @@ class Dashboard(Screen[None]):
         """Change what happens when memory runs short."""
         self.run_watch.next_policy()
         self.draw()
+
+    def action_try(self) -> None:
+        """Talk to the checkpoint that is chosen, or to the newest."""
+        self.post_message(self.TryAsked(getattr(self.focused, "chosen_iteration", None)))
 
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""

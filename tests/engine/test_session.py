@@ -157,6 +157,8 @@ def test_checkpoints_are_on_disk(trained: Finished) -> None:
         "adapter_config.json",
         "adapters.safetensors",
         "best.safetensors",
+        "README.md",
+        "curve.svg",
         *(f"{i:07d}_{what}" for i in (3, 4, 6, 8) for what in ("adapters.safetensors", "state")),
     }
     assert trained.weights == Path(saved[-1].path).read_bytes()

@@ -285,6 +285,10 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
         "When memory runs short: abort, save and stop",
     ),
     "slept": (ev.Slept(time=1.0, seconds=7500.0), "The machine was asleep for 2 h 05 min"),
+    "tested": (
+        replace(filled(ev.Tested), test_loss=1.25, perplexity=3.49, rows=1200),
+        "Test loss 1.250, perplexity 3.49 on 1,200 rows",
+    ),
     "warning": (ev.Warned(time=1.0, message="rows were cut"), "rows were cut"),
     "ended": (
         ev.Ended(time=1.0, status="stopped", iteration=1500, reason="as asked"),
@@ -327,3 +331,15 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint() -> None:
     for name in ("evaluations", "best", "checkpoints", "average_loss", "last_step"):
         assert getattr(view, name) == getattr(whole, name), name
     assert (view.steps.iteration, view.steps.loss) == (whole.steps.iteration, whole.steps.loss)
+
+
+def test_answers_are_kept_within_bounds_and_the_bases_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.view.MOST_SAMPLES", 3)
+    said = [
+        ev.Sampled(time=1.0, iteration=i, prompt="Rome?", text="A town.", base=i == 0)
+        for i in range(6)
+    ]
+    view = folded(*said)
+    assert [s.iteration for s in view.samples] == [0, 4, 5]

@@ -83,6 +83,15 @@ def test_a_plan_of_the_readme_can_be_made(line: str, tmp_path: Path) -> None:
     assert json.loads(said)["iterations"] == 15_000
 
 
+USES = ("chat", "generate", "evaluate", "compare", "fuse", "upload", "where")
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if c.split()[3:] and c.split()[3] in USES])
+def test_a_use_of_the_readme_is_one_that_can_be_asked_for(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[3:]
+    assert cli.commands[name].make_context(name, arguments).params
+
+
 def test_cuda_replaces_the_build_for_the_cpu() -> None:
     [line] = [command for command in commands() if command.startswith("uv sync")]
     options = shlex.split(line)[2:]
@@ -95,6 +104,7 @@ def test_every_command_is_run_or_read_here() -> None:
     read = (
         *("uv run lora-tui run ", "uv run lora-tui runs ", "uv run lora-tui plan"),
         "uv sync",
+        *(f"uv run lora-tui {name} " for name in USES),
     )
     assert [c for c in commands() if c not in (DEMO, TESTS) and not c.startswith(read)] == []
 

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import events as ev
+from engine.config import RunConfig
+from engine.conversation import Answered, Piece, Ready
+from engine.use.chosen import Chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.conversation import Conversation, Ending, Sampling, Side, TalkEvent
+    from tui.chat import TalkControls
 
 START = 1_790_000_000.0
 """A fixed moment, so that clocks on pictures stay the same."""
@@ -93,6 +104,11 @@ class ScriptedRun:
     def stop(self, reason: str = "asked") -> None:
         """End."""
         self._request(f"stop: {reason}")
+
+    def open_talk(self, iteration: int | None) -> TalkControls:
+        """Somebody scripted to talk to."""
+        self.calls.append(f"talk: {iteration}")
+        return ScriptedTalk()
 
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
@@ -258,6 +274,56 @@ class ScriptedRun:
         return ev.Sampled(
             time=self.time, iteration=self.iteration, prompt=PROMPT, text=text, base=base, seconds=1
         )
+
+
+class ScriptedTalk:
+    """Satisfies ``TalkControls``; says what a test lets it say."""
+
+    needed_bytes = 3 * GB
+
+    def __init__(self, checkpoints: int = 2) -> None:
+        self.choices = [
+            Chosen(
+                label=f"maximum@{500 * i}", folder=Path(), file=Path(), iteration=500 * i,
+                config=RunConfig(model="Qwen/Qwen2.5-1.5B-Instruct"), directory=None,
+            )
+            for i in range(1, checkpoints + 1)
+        ]  # fmt: skip
+        self.chosen = self.choices[-1]
+        self.events: list[TalkEvent] = []
+        self.calls: list[str] = []
+        self.asked: list[tuple[tuple[Side, ...], Sampling]] = []
+
+    def start(self) -> None:
+        """Be there at once."""
+        self.calls.append("start")
+        self.events.append(Ready(self.chosen.label, has_base=True))
+
+    def ask(self, conversation: Conversation, sides: Sequence[Side], sampling: Sampling) -> None:
+        """Write down what was asked."""
+        said = conversation.turns["adapter"][-1]["content"]
+        self.calls.append(f"ask: {said}")
+        self.asked.append((tuple(sides), sampling))
+
+    def answer(self, side: Side, *pieces: str, ending: Ending | None = "end") -> None:
+        """Answer piece by piece."""
+        self.events += [Piece(side, piece) for piece in pieces]
+        if ending:
+            self.events.append(Answered(side, ending, len(pieces), 12.5))
+
+    def switch(self, chosen: Chosen) -> None:
+        """Be another checkpoint."""
+        self.chosen = chosen
+        self.calls.append(f"switch: {chosen.label}")
+        self.events.append(Ready(chosen.label, has_base=True))
+
+    def stop(self) -> None:
+        """Stop."""
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        """End."""
+        self.calls.append("close")
 
 
 def started(time: float, name: str, iterations: int) -> ev.Started:
