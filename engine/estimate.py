@@ -32,6 +32,8 @@ BLOCK_SCORE_BYTES = 64_000_000
 """What one block's scores may take where attention is worked in blocks."""
 KEPT_SHARE = 0.9
 """Share of the budget that outputs kept for speed may fill; an estimate may be short."""
+MOST_CACHE_BYTES = 512_000_000
+"""Freed buffers kept for reuse, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,11 @@ def _matrix_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> in
     own = [m for m in _matrices(layer) if m.path in adapted]
     unpacked = sum(m.size * model.itemsize for m in own if m.is_quantized)
     return unpacked + 2 * 4 * max((m.size for m in own), default=0)
+
+
+def cache_limit(budget_bytes: int, asked_bytes: int | None) -> int:
+    """Return what MLX may keep of freed buffers."""
+    return min(budget_bytes // 8, MOST_CACHE_BYTES) if asked_bytes is None else asked_bytes
 
 
 def with_step(plan: MemoryPlan, shape: StepShape, size: StepSize, rows: int) -> MemoryPlan:

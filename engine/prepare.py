@@ -18,6 +18,7 @@ from engine import estimate, loaded
 from engine import events as ev
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
+from engine.data.preflight import preflight
 from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError
 from engine.layers import StepSettings
@@ -52,6 +53,8 @@ class Prepared:
     memory: ev.MemoryPlan
     micro_batch: int
     budget_bytes: int
+    kept_bytes: int
+    """What outputs kept for the backward pass take of the memory."""
     fingerprints: dict[str, str]
     """What the run is made of: of each thing, something that changes when it does."""
 
@@ -90,6 +93,8 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         config.max_seq_length,
     )
     _check_positions(plan, train, files)
+    found = preflight(config, rows, train, plan, adapted.tokenizer)
+    yield ev.DataRead(time=time.time(), preflight=found)
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
@@ -111,6 +116,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             memory=ev.MemoryPlan(),
             micro_batch=1,
             budget_bytes=config.memory_budget_bytes or default_budget(),
+            kept_bytes=0,
             fingerprints={
                 "model": files.fingerprint(),
                 "data": train.fingerprint(),
@@ -199,10 +205,10 @@ def default_budget() -> int:
 
 
 @contextmanager
-def memory_limits(budget_bytes: int) -> Generator[None]:
+def memory_limits(budget_bytes: int, cache_bytes: int | None = None) -> Generator[None]:
     """Let MLX wait for memory above the budget and keep little for reuse, until this ends."""
     before = mx.set_memory_limit(budget_bytes)
-    cache_before = mx.set_cache_limit(min(budget_bytes // 8, 512_000_000))
+    cache_before = mx.set_cache_limit(estimate.cache_limit(budget_bytes, cache_bytes))
     try:
         yield
     finally:
@@ -252,6 +258,7 @@ def _keep_outputs(prepared: Prepared) -> None:
     spare = int(prepared.budget_bytes * estimate.KEPT_SHARE) - prepared.memory.peak
     if isinstance(prepared.stepper, LayerStep) and spare > 0:
         used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
+        prepared.kept_bytes = used
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 

@@ -18,6 +18,8 @@ from engine import events as ev
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.data_facts import Preflight
+
 Status = Literal["loading", "training", "paused", "completed", "stopped", "aborted", "failed"]
 
 TRACE_SAMPLES = 3600
@@ -85,6 +87,10 @@ class RunView:
     """What goes on besides training ("evaluating"), or nothing."""
     started: ev.Started | None = None
     ended: ev.Ended | None = None
+    data: Preflight | None = None
+    """What is to be known of the data; None until it is read."""
+    probed: ev.Probed | None = None
+    """What the widest step took before training; None when it was not tried."""
     steps: StepHistory = field(default_factory=StepHistory)
     last_step: ev.Step | None = None
     average_loss: float = math.nan
@@ -163,6 +169,8 @@ class RunView:
                     self.ended, self.status = None, "loading"
             case ev.Started():
                 self._apply_started(event)
+            case ev.DataRead() | ev.Probed():
+                self._apply_finding(event)
             case ev.Evaluated():
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
@@ -186,6 +194,13 @@ class RunView:
                 pass
         if text := in_words(event):
             self.log.append(LogLine(event.time, event.kind, text))
+
+    def _apply_finding(self, event: ev.DataRead | ev.Probed) -> None:
+        self.activity = ""
+        if isinstance(event, ev.Probed):
+            self.probed = event
+        else:
+            self.data = event.preflight
 
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
@@ -238,16 +253,20 @@ class RunView:
             self.average_loss = self._average / self._average_weight
 
 
-def in_words(event: ev.Event) -> str:
+def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of event
     """Say what an event means in one line for a person; nothing for steps and host samples."""
     match event:
         case ev.Progress(message=message) | ev.Warned(message=message):
             return message
+        case ev.DataRead(preflight=data):
+            return f"Data: {data.summary()}"
         case ev.Started():
             return (
                 f"Training {event.name}: {event.iterations:,} iterations, "
                 f"{event.trainable_parameters:,} trainable parameters, {event.step_reason}"
             )
+        case ev.Probed():
+            return _probe_in_words(event)
         case ev.Evaluated():
             best = ", the best so far" if event.best else ""
             return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
@@ -266,3 +285,15 @@ def in_words(event: ev.Event) -> str:
             return f"{event.status.capitalize()} at {event.iteration:,}: {event.reason}"
         case _:
             return ""
+
+
+def _probe_in_words(event: ev.Probed) -> str:
+    planned, peak = event.planned / 1e9, event.peak / 1e9
+    digits = 2 if peak >= 1 else 3
+    fewer = ""
+    if event.micro_batch < event.planned_micro_batch:
+        fewer = f"; {event.micro_batch} at a time instead of {event.planned_micro_batch}"
+    return (
+        f"Tried the widest step ({event.rows} × {event.width:,} tokens): planned "
+        f"{planned:.{digits}f} GB, probed {peak:.{digits}f} GB, {event.seconds:.3g} s a step{fewer}"
+    )

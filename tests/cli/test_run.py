@@ -45,7 +45,7 @@ def test_lines_are_the_journals(trained: Outcome, folder: Path) -> None:
 def test_events_come_in_the_order_of_a_run(trained: Outcome) -> None:
     kinds = [event["event"] for event in trained.events if event["event"] != "host"]
     begun = kinds.index("started")
-    assert set(kinds[:begun]) <= {"progress", "warning"}
+    assert set(kinds[:begun]) <= {"progress", "data", "warning"}
     assert [kind for kind in kinds[begun:] if kind not in {"progress", "checkpoint"}] == [
         *("started", "sampled", "evaluated"),
         *("step", "step", "step", "evaluated", "sampled"),
