@@ -182,7 +182,9 @@ def test_a_file_written_for_mlx_lm_in_plain_lines(tiny: Tiny, tmp_path: Path) ->
     lines = outcome.out.splitlines()
     reports = [line for line in lines if " / 5  loss " in line]
     assert [int(line.split("/")[0]) for line in reports] == [2, 4, 5]
-    assert lines[0].startswith("Training ")
+    assert lines[0] == "data      chat, 16 rows"
+    assert "  [Paris is a town.<|im_end|>" not in lines  # mask_prompt is off: all of it is marked
+    assert any(line.startswith("Training ") for line in lines)
     assert lines[-2:] == ["Saved at 5 (final)", "Completed at 5: all 5 iterations are done"]
     assert outcome.err.startswith("loading MLX and its libraries…\n")
     names = {path.name for path in adapters.iterdir()}
