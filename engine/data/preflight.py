@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from engine.data.encode import encoding
 from engine.data.encoded import HISTOGRAM_EDGES
@@ -35,9 +35,17 @@ class Decoder(Protocol):
         ...
 
 
+class Inspected(NamedTuple):
+    """Data that was read and encoded."""
+
+    preflight: Preflight
+    lengths: tuple[int, ...]
+    """Tokens of each training row."""
+
+
 def inspect(
     config: RunConfig, tokenizer: Tokenizer, cache: Path | None = None
-) -> Generator[tuple[int, int], None, Preflight]:
+) -> Generator[tuple[int, int], None, Inspected]:
     """Read and encode a run's data, and say what is to be known of it.
 
     Yields how many training rows are encoded, and of how many. A run with the same settings finds
@@ -67,7 +75,8 @@ def inspect(
         config.seed,
         config.max_seq_length,
     )
-    return preflight(config, rows, split, plan, tokenizer)
+    found = preflight(config, rows, split, plan, tokenizer)
+    return Inspected(found, tuple(split.lengths.tolist()))
 
 
 def preflight(

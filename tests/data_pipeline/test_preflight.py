@@ -54,7 +54,7 @@ def run(tokenizer: Any, data: Path, **settings: Any) -> Preflight:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value
+            return end.value.preflight
 
 
 def test_rows_and_what_is_lost_of_them(told: Preflight) -> None:
