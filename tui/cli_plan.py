@@ -137,12 +137,25 @@ def _data(plan: RunPlan) -> list[str]:
     if seen is None:
         return ["data      not looked at: it is read when the run begins"]
     if not seen.found:
-        return [f"data      {seen.problem}"]
+        return [f"data      a run would be refused: {seen.problem}"]
     held_out = f", {seen.held_out:,} of them held out to measure on" if seen.held_out else ""
     asked = plan.config.data_format
     how = "detected; others: --set data_format=…" if asked == "auto" else "as data_format says"
     first = f"data      {seen.found}{held_out} ({how})"
-    return [first, *(f"          {text}" for text in (seen.dropped, seen.problem) if text)]
+    refused = f"a run would be refused: {seen.problem}" if seen.problem else ""
+    more = (seen.dropped, refused, _too_long(plan))
+    return [first, *(f"          {text}" for text in more if text)]
+
+
+def _too_long(plan: RunPlan) -> str:
+    """Say that rows are longer than the model, where that is sure."""
+    most, longest = plan.model.max_positions, max(plan.lengths.low)
+    if not most or min(longest, plan.config.max_seq_length) <= most:
+        return ""
+    return (
+        f"a run would be refused: rows have {longest:,} tokens or more, but the model has {most:,} "
+        f"positions. Set max_seq_length to {most} or less."
+    )
 
 
 def _speed(plan: RunPlan) -> str:

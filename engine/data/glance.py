@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.data.formats import Features
 from engine.data.scan import Scan
-from engine.data.sources import SUFFIXES, find_files, read_values
+from engine.data.sources import SUFFIXES, TORN_HINT, find_files, read_values
 from engine.data.split import held_out_count
 from engine.errors import DataError, place_of
 from engine.model_files import is_local
@@ -33,6 +33,7 @@ MOST_LIST_BYTES = 100_000_000
 _COUNTED_BYTES = 400_000_000
 """What is counted of a file's lines; the rest is taken to be like it."""
 _BLOCK = 1 << 20
+_TOO_MANY = "\0too many"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +139,28 @@ def _rows(path: Path) -> tuple[Iterator[tuple[int, object]], Any]:
 
 def _csv_rows(path: Path) -> tuple[Iterator[tuple[int, object]], Any]:
     file = path.open(encoding="utf-8-sig", newline="")
-    reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    reader = csv.DictReader(
+        file,
+        restkey=_TOO_MANY,
+        restval="",
+        delimiter="\t" if path.suffix == ".tsv" else ",",
+        strict=True,
+    )
     numbered = [0]
 
     def rows() -> Iterator[tuple[int, object]]:
         with file:
             try:
                 for number, row in enumerate(reader, start=1):
+                    if _TOO_MANY in row:
+                        raise csv.Error("it has more parts than the first line has names")
                     numbered[0] = number
                     yield number, row
             except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"cannot be read as {path.suffix[1:]}: {error}", path) from error
+                reason = f"row {numbered[0] + 1}: {error}"
+                raise DataError(
+                    f"cannot be read as {path.suffix[1:]}: {reason}.", path, hint=TORN_HINT
+                ) from error
 
     # A cell may have line breaks in it.
     return rows(), lambda: round(numbered[0] * _lines(path) / max(1, reader.line_num))
@@ -165,9 +177,7 @@ def _table_rows(path: Path, kind: str) -> tuple[Iterator[tuple[int, object]], An
         batches = list(_arrow_batches(import_module("pyarrow.ipc"), arrow, mapped))
     except arrow.ArrowException as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"cannot be read as {kind}: {reason}", path, hint="Get or write the file again."
-        ) from error
+        raise DataError(f"cannot be read as {kind}: {reason}", path, hint=TORN_HINT) from error
     return _numbered(batches), lambda: sum(batch.num_rows for batch in batches)
 
 
