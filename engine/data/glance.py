@@ -162,8 +162,8 @@ def _csv_rows(path: Path) -> tuple[Iterator[tuple[int, object]], Any]:
                     f"cannot be read as {path.suffix[1:]}: {reason}.", path, hint=TORN_HINT
                 ) from error
 
-    # A cell may have line breaks in it.
-    return rows(), lambda: round(numbered[0] * _lines(path) / max(1, reader.line_num))
+    # A cell may have line breaks in it; the first line has the names.
+    return rows(), lambda: round(numbered[0] * (_lines(path) - 1) / max(1, reader.line_num - 1))
 
 
 def _table_rows(path: Path, kind: str) -> tuple[Iterator[tuple[int, object]], Any]:
