@@ -165,8 +165,7 @@ def test_a_run_is_made_to_fit(
         return 0
 
     monkeypatch.setattr("tui.cli_run._follow", follow)
-    wanted = {"cache_limit_bytes": 10**10}
-    outcome = call("run", tiny.config(**wanted), "--fit", "--plain")
+    outcome = call("run", tiny.config("large", cache_limit_bytes=10**10), "--fit", "--plain")
     assert outcome.code == 0, outcome.err
     assert "cache_limit_bytes: 10000000000 → " in outcome.err
     assert asked[0].cache_limit_bytes < 10**10
