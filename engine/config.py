@@ -160,6 +160,11 @@ class RunConfig(Section):
     """What the run may use; None leaves it to the machine."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows evaluated at once inside a step; None chooses from the budget."""
+    cache_limit_bytes: int | None = Field(default=None, ge=0)
+    """Freed buffers that MLX keeps for reuse, beyond what a step needs; None means an eighth of the
+    budget and at most 512 MB, given back whenever a step needs it."""
+    probe: bool = True
+    """Try the widest step before the first one, unless that would take 2 % of the run or more."""
     step: Literal["auto", "layers", "whole-graph"] = "auto"
     tail_chunk: int = Field(default=512, ge=8)
     """Positions whose logits exist at once."""

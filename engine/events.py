@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from engine.data_facts import Preflight  # noqa: TC001 - read when events are built
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -92,6 +94,14 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataRead(Event):
+    """The data was read, tokenised and planned; what is to be known of it."""
+
+    kind: ClassVar[str] = "data"
+    preflight: Preflight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Event):
     """The run is ready for its first step; what it will do is known."""
 
@@ -129,6 +139,31 @@ class Started(Event):
     """The run and iteration that this one was forked from, as ``RUN@4500``."""
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed(Event):
+    """The widest step was tried before training; nothing was learned from it."""
+
+    kind: ClassVar[str] = "probed"
+    width: int
+    """Tokens a row was padded to."""
+    rows: int
+    planned: int
+    """MLX's peak in bytes as the plan had it."""
+    peak: int
+    """The one that was measured."""
+    seconds: float
+    """Of a step; compilation left out."""
+    micro_batch: int
+    """Rows evaluated at once from now on."""
+    planned_micro_batch: int
+    """And before."""
+    plan: MemoryPlan
+    """The plan after what was measured."""
+    eta_seconds: float | None = None
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +368,7 @@ class Ended(Event):
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
+        Progress, DataRead, Started, Probed, Step, Evaluated, CheckpointSaved, Host, Guard,
         Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
     )
 }  # fmt: skip
@@ -401,15 +436,19 @@ def _reader(hint: Any) -> Callable[[Any], Any] | None:
         return _float
     if is_dataclass(hint):
         return functools.partial(_build_or_none, typing.cast("type", hint))
-    return _tuple if typing.get_origin(hint) is tuple else None
+    if typing.get_origin(hint) is tuple:
+        return functools.partial(_tuple, _reader(typing.get_args(hint)[0]))
+    return None
 
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _tuple(value: Any) -> tuple[Any, ...] | None:
-    return None if value is None else tuple(value)
+def _tuple(read: Callable[[Any], Any] | None, value: Any) -> tuple[Any, ...] | None:
+    if value is None:
+        return None
+    return tuple(value) if read is None else tuple(map(read, value))
 
 
 def _build_or_none(kind: type, value: Any) -> Any:

@@ -171,4 +171,25 @@ def read_model_folder(path: Path) -> ModelFiles:
             f"{path} has no weights (model*.safetensors).",
             "Copy the model's weights there, or convert them with mlx_lm.convert.",
         )
+    _check_parts(path)
     return ModelFiles(path, cast("dict[str, Any]", config))
+
+
+def _check_parts(path: Path) -> None:
+    """Check that all files of weights are there that an index names, if there is one.
+
+    Raises:
+        ModelError: naming those that are missing.
+    """
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        names: set[str] = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} cannot be read: {error}") from None
+    if missing := sorted(name for name in names if not (path / name).exists()):
+        raise ModelError(
+            f"{path} lacks {', '.join(missing[:3])}: {len(missing)} of {len(names)} weight files.",
+            "Copy or download the model again: it is not whole.",
+        )

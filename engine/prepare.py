@@ -18,6 +18,7 @@ from engine import estimate, loaded
 from engine import events as ev
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
+from engine.data.preflight import preflight
 from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError, DataError
 from engine.fetch import fetch
@@ -102,6 +103,8 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         config.max_seq_length,
     )
     _check_positions(plan, train, files)
+    found = preflight(config, rows, train, plan, adapted.tokenizer)
+    yield ev.DataRead(time=time.time(), preflight=found)
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
@@ -215,10 +218,10 @@ def default_budget() -> int:
 
 
 @contextmanager
-def memory_limits(budget_bytes: int) -> Generator[None]:
+def memory_limits(budget_bytes: int, cache_bytes: int | None = None) -> Generator[None]:
     """Let MLX wait for memory above the budget and keep little for reuse, until this ends."""
     before = mx.set_memory_limit(budget_bytes)
-    cache_before = mx.set_cache_limit(min(budget_bytes // 8, 512_000_000))
+    cache_before = mx.set_cache_limit(estimate.cache_limit(budget_bytes, cache_bytes))
     try:
         yield
     finally:

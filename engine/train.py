@@ -19,6 +19,7 @@ from engine.mailbox import Stop
 from engine.measure import memory_of, sample, test
 from engine.opening import create, find_beginning, go_to, restore_run
 from engine.prepare import eager_on_cpu, memory_limits, positions_of, prepare, started
+from engine.probe import probe
 from engine.resume import Resume, find_point
 from engine.saving import Saver, at_once, reason_to_save, save, settle
 from engine.state import State
@@ -89,7 +90,8 @@ def train(
                 "optimiser and position start afresh."
             )
             yield ev.Warned(time=time.time(), message=message)
-        with memory_limits(prepared.budget_bytes):
+        with memory_limits(prepared.budget_bytes, config.cache_limit_bytes):
+            yield from probe(state)
             pulse.keeps(prepared.kept_bytes)
             pulse.is_ready(is_metal=mx.metal.is_available())
             yield from _iterate(state)

@@ -19,6 +19,8 @@ from engine import events as ev
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.data_facts import Preflight
+
 Status = Literal["loading", "training", "paused", "completed", "stopped", "aborted", "failed"]
 GuardState = Literal["calm", "shrunk", "paused", "stopped"]
 """What the guard has done to the run that still holds."""
@@ -90,6 +92,10 @@ class RunView:
     """What goes on besides training ("evaluating"), or nothing."""
     started: ev.Started | None = None
     ended: ev.Ended | None = None
+    data: Preflight | None = None
+    """What is to be known of the data; None until it is read."""
+    probed: ev.Probed | None = None
+    """What the widest step took before training; None when it was not tried."""
     steps: StepHistory = field(default_factory=StepHistory)
     last_step: ev.Step | None = None
     average_loss: float = math.nan
@@ -181,6 +187,8 @@ class RunView:
                     self.ended, self.status = None, "loading"
             case ev.Started():
                 self._apply_started(event)
+            case ev.DataRead() | ev.Probed() | ev.Tested():
+                self._apply_finding(event)
             case ev.Evaluated():
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
@@ -198,14 +206,22 @@ class RunView:
                 self.slept_seconds += event.seconds
             case ev.Sampled():
                 self._apply_sampled(event)
-            case ev.Tested():
-                self.tested, self.activity = event, ""
             case ev.Ended():
                 self.ended, self.status, self.activity = event, event.status, ""
             case _:
                 pass
         if text := in_words(event):
             self.log.append(LogLine(event.time, event.kind, text))
+
+    def _apply_finding(self, event: ev.DataRead | ev.Probed | ev.Tested) -> None:
+        self.activity = ""
+        match event:
+            case ev.Probed():
+                self.probed = event
+            case ev.Tested():
+                self.tested = event
+            case ev.DataRead():
+                self.data = event.preflight
 
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
@@ -291,11 +307,15 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
     match event:
         case ev.Progress(message=message) | ev.Warned(message=message):
             return message
+        case ev.DataRead(preflight=data):
+            return f"Data: {data.summary()}"
         case ev.Started():
             return (
                 f"Training {event.name}: {event.iterations:,} iterations, "
                 f"{event.trainable_parameters:,} trainable parameters, {event.step_reason}"
             )
+        case ev.Probed():
+            return _probe_in_words(event)
         case ev.Evaluated():
             best = ", the best so far" if event.best else ""
             return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
@@ -353,3 +373,15 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min" if minutes else f"{whole} s"
+
+
+def _probe_in_words(event: ev.Probed) -> str:
+    planned, peak = event.planned / 1e9, event.peak / 1e9
+    digits = 2 if peak >= 1 else 3
+    fewer = ""
+    if event.micro_batch < event.planned_micro_batch:
+        fewer = f"; {event.micro_batch} at a time instead of {event.planned_micro_batch}"
+    return (
+        f"Tried the widest step ({event.rows} × {event.width:,} tokens): planned "
+        f"{planned:.{digits}f} GB, probed {peak:.{digits}f} GB, {event.seconds:.3g} s a step{fewer}"
+    )

@@ -137,6 +137,7 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 @click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_run_options
+@click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits, and say so.")
 @click.option("--yes", "is_sure", is_flag=True, help="Ask nothing: no download, no lack of memory.")
 def run(
     source: str | None,
@@ -147,6 +148,7 @@ def run(
     run_dir: Path | None,
     is_plain: bool,
     is_json: bool,
+    is_fitted: bool,
     is_sure: bool,
 ) -> int:
     """Train a preset, or a YAML file as mlx_lm.lora takes it."""
@@ -156,7 +158,11 @@ def run(
     if (source is None) == (resume is None):
         raise click.UsageError("Give either a preset or YAML file, or --resume.")
     is_resume = resume is not None
-    asked = Asked(source or resume or "", model, data, settings, run_dir, is_sure, is_resume)
+    if is_resume and is_fitted:
+        raise click.UsageError("--fit is for a new run; a run goes on with its own settings.")
+    asked = Asked(
+        source or resume or "", model, data, settings, run_dir, is_sure, is_resume, is_fitted
+    )
     return train(asked, _output(is_plain=is_plain, is_json=is_json))
 
 
@@ -166,6 +172,12 @@ def run(
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_settings_option
 @click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits.")
+@click.option(
+    "--preflight",
+    "with_tokens",
+    is_flag=True,
+    help="Read and tokenise the data too: lengths, padding, what is left out, an example.",
+)
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
@@ -179,6 +191,7 @@ def plan(
     data: str | None,
     settings: tuple[str, ...],
     is_fitted: bool,
+    with_tokens: bool,
     speed: float | None,
     is_json: bool,
 ) -> None:
@@ -188,7 +201,9 @@ def plan(
 
     operations = None if speed is None else speed * 1e12
     asked = Asked(source, model, data, settings)
-    show_plan(asked, is_fitted=is_fitted, is_json=is_json, speed=operations)
+    show_plan(
+        asked, is_fitted=is_fitted, is_json=is_json, speed=operations, with_tokens=with_tokens
+    )
 
 
 @cli.command()

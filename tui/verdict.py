@@ -22,7 +22,7 @@ def verdict(plan: RunPlan, instead: str | None = None) -> str:
     """
     if not plan.fits:
         advice = f"; try {instead}" if instead else ""
-        return f"too large by {size(plan.memory.peak - plan.budget)}{advice}"
+        return f"too large by {size(plan.needed_bytes - plan.budget)}{advice}"
     time = f", about {span(plan.seconds)}" if plan.seconds else ""
     return f"fits: {of_budget(plan)}{time}"
 

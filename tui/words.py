@@ -99,7 +99,12 @@ def short_count(value: float) -> str:
 
 def one_line(text: str) -> str:
     """Put a text on one line that cannot disturb the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
+
+
+def printable(line: str) -> str:
+    """Take from a line what could disturb the terminal; its columns stay."""
+    return "".join(c if c.isprintable() else " " for c in line).rstrip()
 
 
 def shorten(text: str, width: int) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_a_known_preset_is_planned_at_once_without_mlx(home: Path) -> None:
 def test_a_plan_for_people(call: Callable[..., Outcome]) -> None:
     outcome = call("plan", "maximum")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "fits: 5.13 of 5.15 GB, about " in outcome.out
+    assert "fits: 5.14 of 5.15 GB, about " in outcome.out
     assert "36,929,536 of 1,543,714,304 parameters; 148 MB a checkpoint" in outcome.out
     assert "4 rows, 1 at a time" in outcome.out
     assert "15,000 iterations, 468 updates" in outcome.out
@@ -73,7 +73,7 @@ def test_a_plan_for_people(call: Callable[..., Outcome]) -> None:
 @pytest.mark.usefixtures("mac")
 def test_a_run_that_does_not_fit_is_made_to(call: Callable[..., Outcome]) -> None:
     refused = call("plan", "longer")
-    assert "too large by 499 MB" in refused.out
+    assert "too large by 468 MB" in refused.out
     assert "lora-tui plan longer --fit" in refused.out
     fitted = call("plan", "longer", "--fit")
     assert "max_seq_length: 3072 → 1536" in fitted.out
@@ -115,8 +115,8 @@ def test_what_cannot_be_planned_is_bad_usage(
 @pytest.mark.usefixtures("mac")
 def test_presets_say_whether_they_fit(call: Callable[..., Outcome]) -> None:
     lines = {line.split()[0]: line for line in call("presets").out.splitlines()}
-    assert "fits: 5.13 of 5.15 GB" in lines["maximum"]
-    assert "too large by 499 MB; try maximum" in lines["longer"]
+    assert "fits: 5.14 of 5.15 GB" in lines["maximum"]
+    assert "too large by 468 MB; try maximum" in lines["longer"]
     listed = json.loads(call("presets", "--json").out)
     assert {preset["name"] for preset in listed} == set(lines)
     assert all(preset["verdict"] for preset in listed)
@@ -128,3 +128,46 @@ def test_presets_and_home_wait_for_no_measurement(call: Callable[..., Outcome], 
     assert all(preset["verdict"] for preset in listed)
     assert {preset.verdict for preset in home_data().presets} == {""}
     assert not home.exists()
+
+
+@pytest.mark.usefixtures("mac")
+def test_the_data_is_shown_in_a_plan(call: Callable[..., Outcome], tiny: Tiny) -> None:
+    outcome = call("plan", tiny.config())
+    assert "data      chat, 16 rows (detected; others: --set data_format=…)" in outcome.out
+    assert json.loads(call("plan", tiny.config(), "--json").out)["data"]["found"] == "chat, 16 rows"
+    full = call("plan", tiny.config(), "--preflight")
+    assert full.code == 0, full.err
+    assert "rows      16 to train on, 4 to measure on" in full.out
+    assert "time      1 s: tokens counted" in full.out
+    assert "What do you know of" in full.out
+    values = json.loads(call("plan", tiny.config(), "--preflight", "--json").out)
+    assert values["preflight"]["train_rows"] == values["data"]["train_rows"] == 16
+    assert values["preflight"]["example"][0]["text"].startswith("<|im_start|>")
+    refused = call("plan", tiny.config(data_format="alpaca"))
+    assert "data      a run would be refused: train.jsonl, line 1: the row has no" in refused.out
+
+
+@pytest.mark.usefixtures("mac")
+def test_tokens_need_a_model_that_is_here(call: Callable[..., Outcome]) -> None:
+    outcome = call("plan", "maximum", "--preflight")
+    assert outcome.code == 2
+    assert "is not on this machine, and its tokenizer is what tells tokens" in outcome.err
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_run_is_made_to_fit(
+    call: Callable[..., Outcome], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def follow(session: Any, _output: str) -> int:
+        asked.append(session.config)
+        return 0
+
+    monkeypatch.setattr("tui.cli_run._follow", follow)
+    outcome = call("run", tiny.config("large", cache_limit_bytes=10**10), "--fit", "--plain")
+    assert outcome.code == 0, outcome.err
+    assert "cache_limit_bytes: 10000000000 → " in outcome.err
+    assert asked[0].cache_limit_bytes < 10**10
+    assert call("run", tiny.config(), "--fit", "--plain").err.startswith("It fits as it is.")
+    assert call("run", "--resume", "--fit").code == 2

@@ -56,7 +56,7 @@ def kinds(events: Sequence[ev.Event]) -> list[str]:
 
 def test_events_come_in_the_order_of_a_run(trained: Finished) -> None:
     assert kinds(trained.events) == [
-        *("started", "sampled", "sampled", "evaluated"),
+        *("data", "started", "sampled", "sampled", "evaluated"),
         *("step", "step", "step"),
         *("step", "evaluated", "sampled", "sampled"),
         *("step", "step"),

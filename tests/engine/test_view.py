@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine import events as ev
+from engine.data_facts import DroppedRows, Preflight
 from engine.view import LOG_LINES, RECENT_STEPS, TRACE_SAMPLES, RunView, in_words
 from tests.engine.samples import filled
 
@@ -263,11 +264,37 @@ def test_histories_of_the_machine_and_the_log_are_bounded() -> None:
     assert (len(view.log), view.log[0].text) == (LOG_LINES, "3")
 
 
+PREFLIGHT = replace(
+    filled(Preflight),
+    found="alpaca, 1,010 rows → messages",
+    train_rows=1000,
+    valid_rows=20,
+    held_out_rows=20,
+    dropped=(DroppedRows(2, "An empty turn.", "train.jsonl, line 3"),),
+    masked_rows=1,
+    refused_rows=10,
+    truncated_rows=7,
+    median_tokens=300,
+    longest_tokens=9000,
+    padding_waste=0.031,
+    epochs=2.5,
+)
+PROBED = replace(filled(ev.Probed), rows=4, width=2048, micro_batch=1, planned_micro_batch=2)
 WORDS: dict[str, tuple[ev.Event, str]] = {
     "progress": (ev.Progress(time=1.0, stage="data", message="reading"), "reading"),
     "started": (
         replace(STARTED, name="n", iterations=15000, trainable_parameters=1234, step_reason="why"),
         "Training n: 15,000 iterations, 1,234 trainable parameters, why",
+    ),
+    "probed": (
+        replace(PROBED, planned=5_130_000_000, peak=4_980_000_000, seconds=12.34),
+        "Tried the widest step (4 × 2,048 tokens): planned 5.13 GB, probed 4.98 GB, "
+        "12.3 s a step; 1 at a time instead of 2",
+    ),
+    "data": (
+        ev.DataRead(time=1.0, preflight=PREFLIGHT),
+        "Data: alpaca, 1,010 rows → messages; 1,000 to train on, 20 to measure on (held out); "
+        "13 left out, 7 cut; 300 tokens in the middle, 9,000 at most; padding 3.1 %; 2.50 epochs",
     ),
     "step": (step(1), ""),
     "evaluated": (evaluated(1500, 1.23456, best=False), "Validation loss 1.235 at 1,500"),
