@@ -185,6 +185,14 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDeleted(Event):
+    """Somebody deleted a checkpoint; those that gave way to a newer one are named by that one."""
+
+    kind: ClassVar[str] = "deleted"
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host(Event):
     """How the machine is. None where a figure cannot be read."""
 
@@ -305,7 +313,7 @@ class Ended(Event):
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
+        Progress, Started, Step, Evaluated, CheckpointSaved, CheckpointDeleted, Host, Guard,
         Paused, Resumed, PolicyChanged, Slept, Sampled, Warned, Ended,
     )
 }  # fmt: skip

@@ -182,6 +182,8 @@ class RunView:
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
                 self._apply_checkpoint(event)
+            case ev.CheckpointDeleted(iteration=gone):
+                self.checkpoints = [c for c in self.checkpoints if c.iteration != gone]
             case ev.Guard():
                 self._apply_guard(event)
             case ev.Paused():
@@ -290,6 +292,8 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
             return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
         case ev.CheckpointSaved():
             return f"Saved at {event.iteration:,} ({event.reason})"
+        case ev.CheckpointDeleted():
+            return f"Deleted the checkpoint at {event.iteration:,}"
         case ev.Guard():
             return f"Guard: {event.action.replace('_', ' ')}: {event.why}{_gained(event)}"
         case ev.Paused():
