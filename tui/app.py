@@ -66,7 +66,7 @@ class LoraTuiApp(App[None]):
             return self._dashboard
         if self._home is None:
             raise ValueError("The app needs a run to watch, or something to show at home.")
-        return HomeScreen(self._home)
+        return HomeScreen(self._home, self._doors, self._now)
 
     def on_mount(self) -> None:
         """Begin the run once the first frame is up, and look at it from then on."""
@@ -144,6 +144,11 @@ class LoraTuiApp(App[None]):
         """Start the preset."""
         if self._doors is not None:
             self._enter(partial(self._doors.start_preset, event.name))
+
+    def on_home_screen_draft_chosen(self, event: HomeScreen.DraftChosen) -> None:
+        """Start the run that somebody filled in."""
+        if self._doors is not None and self._doors.start_draft is not None:
+            self._enter(partial(self._doors.start_draft, event.draft))
 
     def on_home_screen_run_chosen(self, event: HomeScreen.RunChosen) -> None:
         """Open the run, or go on with it."""

@@ -10,13 +10,18 @@ from textual.binding import Binding
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-Place = Literal["run", "chart", "panes", "pane", "back", "app", "home"]
+Place = Literal[
+    "run", "chart", "panes", "pane", "checkpoint", "back", "app", "home", "filter", "form"
+]  # fmt: skip
 """What a key belongs to: the table is cut up by it."""
 
 SECTIONS: dict[str, tuple[Place, ...]] = {
     "The run": ("run",),
     "The loss curve": ("chart",),
-    "Moving about": ("panes", "pane", "back", "home"),
+    "Moving about": ("panes", "pane", "back"),
+    "A checkpoint": ("checkpoint",),
+    "Home": ("home", "filter"),
+    "A new run": ("form",),
     "lora-tui": ("app",),
 }
 """The parts of the help screen, in order."""
@@ -99,11 +104,49 @@ KEYS: tuple[Key, ...] = (
         is_command=False),
     Key("back", "back.close", "escape", "esc", "go_back", "back",
         "Back to all panes, or home from a run that is over", in_footer=True, is_command=False),
-    Key("home", "home.open", "enter", "enter", "choose", "start or open",
-        "On the home screen: start the preset or open the run", in_footer=True, is_command=False,
+    Key("checkpoint", "checkpoint.open", "enter", "enter", "open_checkpoint", "open",
+        "All about the checkpoint, and what to do with it", in_footer=True, is_command=False),
+    Key("checkpoint", "checkpoint.resume", "r", "r", "resume_checkpoint", "resume from it",
+        "Begin a new run that goes on from there", in_footer=True),
+    Key("checkpoint", "checkpoint.try", "t", "t", "try_checkpoint", "try it",
+        "Talk with the model as it was then", in_footer=True),
+    Key("checkpoint", "checkpoint.fuse", "f", "f", "fuse_checkpoint", "fuse",
+        "Make a model of its own from it", in_footer=True),
+    Key("checkpoint", "checkpoint.compare", "v", "v", "compare_checkpoint", "compare",
+        "Set its losses and settings beside another's", in_footer=True),
+    Key("checkpoint", "checkpoint.reveal", "o", "o", "reveal_checkpoint", "where",
+        "Say where its file is, and copy that"),
+    Key("checkpoint", "checkpoint.delete", "delete,backspace", "del", "delete_checkpoint",
+        "delete", "Delete it; asks first", in_footer=True),
+    Key("home", "home.open", "enter", "enter", "choose", "open",
+        "Open the run or start the preset under the cursor", in_footer=True, is_command=False,
         has_priority=True),
+    Key("home", "home.new", "n", "n", "new_run", "new run",
+        "Fill in a run of your own, with its plan beside it", in_footer=True),
     Key("home", "home.continue", "r", "r", "continue", "go on",
-        "", in_footer=True, is_command=False),
+        "Go on with a run that ended early", in_footer=True),
+    Key("home", "home.delete", "delete,backspace", "del", "delete_run", "delete",
+        "Delete the run and its checkpoints; asks first", in_footer=True),
+    Key("home", "home.reveal", "o", "o", "reveal", "where",
+        "Say where the run's folder is, and copy that", in_footer=True),
+    Key("home", "home.filter", "slash", "/", "filter", "filter",
+        "Show only the runs that have some words", in_footer=True),
+    Key("home", "home.sort", "s", "s", "sort", "sort",
+        "List the newest, the best or the names first", in_footer=True),
+    Key("home", "home.measure", "m", "m", "measure", "measure",
+        "Measure this machine, so that plans say how long they take", in_footer=True),
+    Key("filter", "filter.end", "escape", "esc", "end_filter", "all runs",
+        "Out of the filter: show all runs again", in_footer=True, is_command=False),
+    Key("form", "form.start", "ctrl+s", "ctrl+s", "start", "start it",
+        "Start the run as it is filled in", in_footer=True, has_priority=True),
+    Key("form", "form.fit", "ctrl+f", "ctrl+f", "fit", "make it fit",
+        "Change as little as is needed to fit this machine", in_footer=True, has_priority=True),
+    Key("form", "form.next", "enter,down", "enter", "app.focus_next", "next",
+        "Go to the next setting; up goes back", in_footer=True, is_command=False),
+    Key("form", "form.previous", "up", "up", "app.focus_previous", "previous", "",
+        is_command=False),
+    Key("form", "form.back", "escape", "esc", "go_back", "back",
+        "Back home; what was filled in is kept", in_footer=True, is_command=False),
     Key("app", "app.quit", "q", "q", "app.leave", "quit",
         "Leave; asks while a run goes on", in_footer=True),
     Key("app", "app.help", "question_mark", "?", "app.help", "help",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.planning import RunPlan
     from tui.cli_run import Asked
 
-_COMPONENTS = {
+COMPONENTS = {
     "base": "base weights",
     "adapters": "adapters",
     "gradients": "gradients",
@@ -35,6 +35,7 @@ _COMPONENTS = {
     "data": "data",
     "other": "other",
 }
+"""The parts of a plan's memory, in words."""
 
 
 def show_plan(asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | None) -> None:
@@ -111,8 +112,8 @@ def _speed(plan: RunPlan) -> str:
 
 
 def _memory(plan: RunPlan) -> list[str]:
-    parts = {name: getattr(plan.memory, name) for name in _COMPONENTS}
-    lines = [f"{_COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
+    parts = {name: getattr(plan.memory, name) for name in COMPONENTS}
+    lines = [f"{COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
     return [*lines, f"{'peak':<14}{size(plan.memory.peak):>8}  of {size(plan.budget)}"]
 
 

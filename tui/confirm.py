@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
+    from tui.controls import RunLine
 
-STOP, STAY = "stop", "stay"
-"""What every question here is answered with."""
+STOP, STAY, DELETE, START, CHANGE = "stop", "stay", "delete", "start", "change"
+"""What questions here are answered with."""
 _WHAT_STOPPING_DOES = "The step in flight is dropped; what was reached is saved first."
 
 
@@ -108,3 +109,31 @@ def leave_question(*, is_loading: bool) -> Question:
         return Question("leave while it is loading?", "Nothing was trained yet.", choices)
     choices = (Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay"))
     return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)
+
+
+def delete_run_question(run: RunLine, taken: str) -> Question:
+    """Ask before a run is gone for good."""
+    what = f"{run.iteration:,} of {run.iterations:,} iterations and every checkpoint: {taken}."
+    text = f"{run.name}, {run.status}\n{what}\nNothing brings them back."
+    choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
+    return Question("delete this run?", text, choices)
+
+
+def misfit_question(verdict: str) -> Question:
+    """Ask before a run is started that does not fit."""
+    text = (
+        f"It is {verdict}.\n"
+        "It may become very slow, or the guard may stop it; what was reached is saved."
+    )
+    choices = (
+        Choice(CHANGE, "c", "change its settings first"),
+        Choice(START, "s", "start it all the same"),
+        Choice(STAY, "esc", "back"),
+    )
+    return Question("it does not fit this machine", text, choices)
+
+
+def delete_checkpoint_question(iteration: int) -> Question:
+    """Ask before a checkpoint is gone for good."""
+    choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
+    return Question("delete this checkpoint?", f"{iteration:,}: nothing brings it back.", choices)
