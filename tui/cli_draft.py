@@ -22,6 +22,8 @@ from tui.verdict import span, verdict
 from tui.words import size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.config import RunConfig
     from engine.planning import RunPlan
 
@@ -115,7 +117,7 @@ def _text(config: RunConfig, key: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _by_setting(problems: list[str]) -> dict[str, str]:
+def _by_setting(problems: Iterable[str]) -> dict[str, str]:
     """Put each problem to the setting that it begins with."""
     found: dict[str, str] = {}
     known = {setting.key for setting in SETTINGS}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.preset_files import preset_names, preset_summary
 from tui.cli_records import RunRecords
-from tui.controls import Doors, HomeData, PresetLine, RunLine
+from tui.controls import Bench, Doors, HomeData, PresetLine, RunLine
 from tui.home_rows import DEMO
 from tui.terminal import StrayOutput
 from tui.watch import BAD_INPUT
@@ -127,6 +127,7 @@ def show_home() -> int:
         is_accepted = started and started[-1].exit_code != BAD_INPUT
         return started[-1] if is_accepted else None
 
+    records = RunRecords()
     with StrayOutput() as stray:
         doors = Doors(
             start_preset=lambda name: _start_preset(name, stray, started),
@@ -136,9 +137,9 @@ def show_home() -> int:
             planner=LatePlanner(),
             look=HomeOutlook(),
             measure=_measure,
-            records=RunRecords(),
+            records=records,
         )
-        app = LoraTuiApp(home=first_look(), doors=doors)
+        app = LoraTuiApp(home=first_look(), doors=doors, bench=Bench(records))
         return show_app(app, stray, newest_accepted)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 if TYPE_CHECKING:
@@ -94,6 +94,52 @@ class Question(ModalScreen[str]):
     def action_choose_last(self) -> None:
         """Answer with the choice that changes nothing."""
         self.dismiss(self._choices[-1].id)
+
+
+class WordQuestion(ModalScreen[str]):
+    """Asks for a word to be typed; answers with it, or with an empty one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "keep", show=False)]
+    DEFAULT_CSS = """
+    WordQuestion {
+        align: center middle;
+        background: $background 60%;
+    }
+    WordQuestion > Vertical {
+        width: 58;
+        max-width: 94%;
+        height: auto;
+        padding: 1 2;
+        background: $surface;
+        border: round $error;
+        border-title-color: $error;
+        border-title-style: bold;
+        border-subtitle-color: $text-muted;
+    }
+    WordQuestion Input { margin-top: 1; border: none; height: 1; background: $panel; }
+    """
+
+    def __init__(self, word: str, text: str) -> None:
+        super().__init__()
+        self._word = word
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """Show the question and a place to type."""
+        with Vertical() as box:
+            box.border_title = "are you sure?"
+            box.border_subtitle = "esc keeps it"
+            yield Static(f"{self._text}\nType {self._word} to go ahead.", markup=False)
+            yield Input(compact=True)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer once it is the word."""
+        if event.value.strip().lower() == self._word:
+            self.dismiss(self._word)
+
+    def action_keep(self) -> None:
+        """Answer with nothing."""
+        self.dismiss("")
 
 
 def abort_question() -> Question:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from textual.screen import Screen
 
     from engine.events import Event, Policy
     from tui.draft import Draft, Planner
@@ -149,3 +151,16 @@ class Doors:
     """Measure this machine's speed; takes some seconds."""
     records: Records | None = None
     """What lies on disk of runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What can be done with checkpoints besides going on from them."""
+
+    records: Records
+    """What lies on disk of runs."""
+    chat: Callable[[str, int], Screen[Any]] | None = None
+    """A screen to talk with the model as it was at a checkpoint: the run's folder, the iteration.
+    None where there is none; then nobody is offered it."""
+    fuse: Callable[[str, int], Screen[Any]] | None = None
+    """A screen to make a model of a checkpoint, by the same rules."""

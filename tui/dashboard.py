@@ -101,6 +101,7 @@ class Dashboard(Screen[None]):
         super().__init__()
         self.run_watch = run_watch
         self.loss = LossPane()
+        self.checkpoints = CheckpointsPane()
         self._header = Header()
         self._has_home = has_home
         self._ticks = 0
@@ -117,7 +118,7 @@ class Dashboard(Screen[None]):
         with Horizontal(id="middle", classes="row"):
             yield MachinePane()
             yield PacePane()
-            yield CheckpointsPane()
+            yield self.checkpoints
         with Horizontal(id="bottom", classes="row"):
             yield LogPane()
             yield SamplesPane()

@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, OptionList, Static
 
 from engine.errors import LoraTuiError
+from tui import asking
 from tui.bindings import bindings
 from tui.confirm import CHANGE, DELETE, START, delete_run_question, misfit_question
 from tui.home_rows import DEMO, SORTS, chosen, preset_details, preset_row, run_details, run_row
@@ -40,6 +41,7 @@ WELCOME = (
     "takes before anything starts.\n"
     "Stopping saves; nothing is ever lost. Your runs will be listed here."
 )
+WIDTHS = [(0, "-narrow"), (72, "-roomy")]
 LOOK_SECONDS = 3.0
 """Between two looks at the runs, which other processes may train."""
 
@@ -47,7 +49,7 @@ LOOK_SECONDS = 3.0
 class HomeScreen(Screen[None]):
     """Where ``lora-tui`` without arguments begins."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (72, "-roomy")]
+    HORIZONTAL_BREAKPOINTS = WIDTHS
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("home", "filter")]
     DEFAULT_CSS = """
     HomeScreen {
@@ -73,9 +75,10 @@ class HomeScreen(Screen[None]):
 
     @dataclass
     class PresetChosen(Message):
-        """A preset is to be started."""
+        """A preset is to be started, with other settings if somebody filled them in."""
 
         name: str
+        draft: Draft | None = None
 
     @dataclass
     class RunChosen(Message):
@@ -83,12 +86,6 @@ class HomeScreen(Screen[None]):
 
         path: str
         goes_on: bool = False
-
-    @dataclass
-    class DraftChosen(Message):
-        """A run that somebody filled in is to be started."""
-
-        draft: Draft
 
     def __init__(
         self, home: HomeData, doors: Doors | None = None, now: Callable[[], float] = time.time
@@ -233,7 +230,7 @@ class HomeScreen(Screen[None]):
     async def _start_preset(self, preset: PresetLine) -> None:
         """Start a preset; ask before one that does not fit."""
         if preset.fits is False:
-            choice = await self.app.push_screen_wait(misfit_question(preset.verdict))
+            choice = await asking.ask(self, misfit_question(preset.verdict))
             if choice == CHANGE:
                 self.action_new_run()
             if choice != START:
@@ -317,8 +314,7 @@ class HomeScreen(Screen[None]):
     def action_reveal(self) -> None:
         """Say where the run is, and put that on the clipboard."""
         if (run := self._run) is not None:
-            self.app.copy_to_clipboard(run.path)
-            self.notify(run.path, title="Copied", markup=False)
+            asking.copy(self, run.path)
 
     def action_new_run(self) -> None:
         """Fill in a run of one's own, beginning from the preset under the cursor."""
@@ -329,14 +325,14 @@ class HomeScreen(Screen[None]):
         name = self._preset.name if self._preset is not None else DEMO
         preset = name if name in names else names[0]
         screen = NewRunScreen(doors.planner, names, preset, self._drafts.get(preset))
-        self.app.push_screen(screen, self._take)
+        asking.show(self, screen, self._take)
 
     def _take(self, drafted: Drafted | None) -> None:
         if drafted is None:
             return
         self._drafts[drafted.draft.preset] = drafted.draft
         if drafted.is_to_start:
-            self.post_message(self.DraftChosen(drafted.draft))
+            self.post_message(self.PresetChosen(drafted.draft.preset, drafted.draft))
 
     def action_delete_run(self) -> None:
         """Delete the highlighted run, once the person is sure."""
@@ -347,7 +343,7 @@ class HomeScreen(Screen[None]):
         if self._doors is None or (records := self._doors.records) is None:
             return
         taken = await asyncio.to_thread(records.run_bytes, run.path)
-        if await self.app.push_screen_wait(delete_run_question(run, size(taken))) != DELETE:
+        if await asking.ask(self, delete_run_question(run, size(taken))) != DELETE:
             return
         try:
             freed = await asyncio.to_thread(records.delete_run, run.path)

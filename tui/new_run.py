@@ -12,6 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, Label, Select, Static
 
 from engine.errors import LoraTuiError
+from tui import asking
 from tui.bindings import bindings
 from tui.confirm import START, misfit_question
 from tui.draft import SETTINGS, Draft, Outlook
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from tui.draft import Planner, Setting
 
+WIDTHS = [(0, "-narrow"), (136, "-wide")]
 TYPING_SECONDS = 0.25
 """How long somebody types nothing before the plan is made anew."""
 
@@ -43,7 +45,7 @@ class Drafted:
 class NewRunScreen(Screen[Drafted | None]):
     """Asks for the settings of a run; answers with a draft."""
 
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (136, "-wide")]
+    HORIZONTAL_BREAKPOINTS = WIDTHS
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("form")]
     DEFAULT_CSS = """
     NewRunScreen {
@@ -250,7 +252,7 @@ class NewRunScreen(Screen[Drafted | None]):
             self.dismiss(Drafted(draft, is_to_start=True))
 
     async def _is_sure(self, outlook: Outlook) -> bool:
-        return await self.app.push_screen_wait(misfit_question(outlook.verdict)) == START
+        return await asking.ask(self, misfit_question(outlook.verdict)) == START
 
     def _go_to_problem(self, outlook: Outlook) -> None:
         wrong = next((s.key for s in SETTINGS if s.key in outlook.problems), None)
