@@ -128,7 +128,7 @@ KEYS: tuple[Key, ...] = (
     Key("home", "home.delete", "delete,backspace", "del", "delete_run", "delete",
         "Delete the run and its checkpoints; asks first", in_footer=True),
     Key("home", "home.reveal", "o", "o", "reveal", "where",
-        "Say where the run's folder is, and copy that", in_footer=True),
+        "Say where the run's folder is, and copy that"),
     Key("home", "home.filter", "slash", "/", "filter", "filter",
         "Show only the runs that have some words", in_footer=True),
     Key("home", "home.sort", "s", "s", "sort", "sort",

@@ -181,7 +181,7 @@ def beside(one: Seen, other: Seen, now: float) -> Content:
     """Set two checkpoints side by side; what differs is marked besides its colour."""
     rows = [("", _name(one), _name(other))]
     rows += zip(
-        ("val loss", "trained", "size", "age", "why"), _figures(one, now), _figures(other, now),
+        ("val loss", "trained", "size", "saved", "why"), _figures(one, now), _figures(other, now),
         strict=True,
     )  # fmt: skip
     lines = [_pair(*row) for row in rows]
@@ -200,7 +200,7 @@ def _name(seen: Seen) -> str:
 def _figures(seen: Seen, now: float) -> tuple[str, ...]:
     tokens = f"{short_count(seen.facts.trained_tokens)} tokens" if seen.facts else "n/a"
     saved = seen.saved
-    return loss(saved.val_loss), tokens, size(saved.bytes), age(now - saved.time), saved.reason
+    return loss(saved.val_loss), tokens, size(saved.bytes), day(saved.time, now), saved.reason
 
 
 def _pair(label: str, left: str, right: str) -> Content:

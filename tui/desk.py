@@ -43,6 +43,10 @@ class CheckpointDesk:
 
     async def act(self, act: str, saved: CheckpointSaved) -> None:
         """Do one thing, asking where something would be lost; only from a worker."""
+        offer = next((each for each in self._choices(saved) if each.act == act), None)
+        if offer is not None and offer.refusal:
+            self._board.notify(f"{offer.words}: {offer.refusal}", severity="warning", markup=False)
+            return
         match act:
             case "open":
                 seen = await self._see(saved)
@@ -109,9 +113,6 @@ class CheckpointDesk:
     async def _compare(self, saved: CheckpointSaved) -> None:
         everything = reversed(self._watch.view.checkpoints)
         others = [each for each in everything if each.iteration != saved.iteration]
-        if not others:
-            self._board.notify("There is no other checkpoint to compare it with.")
-            return
         best = self._watch.view.best
         # The best is what people want to know about first.
         others.sort(key=lambda each: best is None or each.iteration != best.iteration)

@@ -224,18 +224,18 @@ class HomeScreen(Screen[None]):
         """Tell the app what was chosen."""
         if event.option_list.id == "runs":
             self.post_message(self.RunChosen(event.option_id or ""))
-        elif (preset := self._preset) is not None:
-            self.run_worker(self._start_preset(preset), group="start", exclusive=True)
+        elif (preset := self._preset) is None or preset.fits is not False:
+            self.post_message(self.PresetChosen(event.option_id or ""))
+        else:
+            self.run_worker(self._start_misfit(preset), group="start", exclusive=True)
 
-    async def _start_preset(self, preset: PresetLine) -> None:
-        """Start a preset; ask before one that does not fit."""
-        if preset.fits is False:
-            choice = await asking.ask(self, misfit_question(preset.verdict))
-            if choice == CHANGE:
-                self.action_new_run()
-            if choice != START:
-                return
-        self.post_message(self.PresetChosen(preset.name))
+    async def _start_misfit(self, preset: PresetLine) -> None:
+        """Ask before a preset is started that does not fit."""
+        choice = await asking.ask(self, misfit_question(preset.verdict))
+        if choice == CHANGE:
+            self.action_new_run()
+        elif choice == START:
+            self.post_message(self.PresetChosen(preset.name))
 
     def on_option_list_option_highlighted(self) -> None:
         """What is known and what the keys do depends on the row."""
@@ -273,8 +273,8 @@ class HomeScreen(Screen[None]):
 
     @property
     def _may_measure(self) -> bool:
-        is_looked_at = self._home.runs is not None
-        return is_looked_at and not self._home.is_measured and not self._is_measuring
+        is_known = self._home.runs is None or self._home.is_measured
+        return self._run is None and not is_known and not self._is_measuring
 
     def action_choose(self) -> None:
         """Choose the highlighted row; out of the filter go to what it found."""
