@@ -168,6 +168,10 @@ class NewRunScreen(Screen[Drafted | None]):
             self._typing.stop()
         self._typing = self.set_timer(self._typing_seconds, self._plan_again)
 
+    def on_input_submitted(self) -> None:
+        """Go to the next setting."""
+        self.focus_next()
+
     def _plan_again(self) -> None:
         self.run_worker(self._plan(), group="plan", exclusive=True)
 

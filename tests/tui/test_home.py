@@ -154,7 +154,7 @@ async def test_home_says_why_a_preset_cannot_start_until_the_next_try() -> None:
     world.start_preset = start
     async with at_home(world) as seen:
         await seen.press("enter")
-        assert "✗ unknown preset 'demo'" in seen.text()
+        assert "unknown preset 'demo'" in seen.text()
         await seen.press("enter")
         seen.app.go_home()
         await seen.pilot.pause()
