@@ -174,11 +174,15 @@ class LoraTuiApp(App[None]):
 
     def go_home(self, problem: str = "") -> None:
         """Leave the run's screens, and say at home what went wrong with it."""
+        path = self.run_watch.controls.path if self.run_watch else ""
         self.run_watch = self._dashboard = None
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        if problem and isinstance(self.screen, HomeScreen):
-            self.screen.show_problem(problem)
+        if isinstance(self.screen, HomeScreen):
+            if problem:
+                self.screen.show_problem(problem)
+            else:
+                self.screen.come_back(path)
 
     def _enter(self, open_run: Callable[[], RunControls]) -> None:
         try:

@@ -37,7 +37,7 @@ BOX = """
 _LABEL = 9
 _ROOM = 60
 _COLUMN = 16
-_MUTED = "$text-muted"
+_MUTED = "$foreground 60%"
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,8 +158,11 @@ def _outlook(plan: RunPlan) -> Outlook:
             ("time", _time(plan)),
             ("work", f"{config.iters:,} iterations, {updates}{epochs}"),
             ("step", f"{config.batch_size} rows, {plan.micro_batch} at a time"),
-            ("trains", f"{plan.trainable_parameters:,} of {plan.model.parameters:,} parameters"),
-            ("saves", f"{size(plan.adapter_bytes)} a checkpoint"),
+            (
+                "trains",
+                f"{plan.trainable_parameters:,} of {plan.model.parameters:,} parameters, "
+                f"{size(plan.adapter_bytes)} a checkpoint",
+            ),
         ),
         notes=_notes(config),
     )
@@ -172,9 +175,9 @@ def _time(plan: RunPlan) -> str:
 
 
 def _notes(config: RunConfig) -> tuple[str, ...]:
-    notes: list[str] = []
+    missing: list[str] = []
     if not is_local(config.model) and not is_cached(config.model):
-        notes.append("The model is not on this machine: it is downloaded first.")
+        missing.append("the model")
     if not is_local(config.data) or config.hf_dataset:
-        notes.append("The data comes from the hub; how many rows it has is seen then.")
-    return tuple(notes)
+        missing.append("the data, whose rows are counted then")
+    return (f"Downloaded first: {' and '.join(missing)}.",) if missing else ()

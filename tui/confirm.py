@@ -62,8 +62,12 @@ class Question(ModalScreen[str]):
     Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold reverse; }
     """
 
-    def __init__(self, title: str, text: str, choices: tuple[Choice, ...]) -> None:
+    def __init__(
+        self, title: str, text: str, choices: tuple[Choice, ...], *, is_final: bool = False
+    ) -> None:
         super().__init__()
+        self._is_final = is_final
+        """Whether enter alone must not do it: the cursor begins at what changes nothing."""
         self._title = title
         self._text = text
         self._choices = choices
@@ -80,6 +84,8 @@ class Question(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Let each answer's letter give it."""
+        if self._is_final:
+            self.query_one(OptionList).highlighted = len(self._choices) - 1
         for choice in self._choices:
             self._bindings.bind(choice.key, f"choose('{choice.id}')", show=False)
 
@@ -162,7 +168,7 @@ def delete_run_question(run: RunLine, taken: str) -> Question:
     what = f"{run.iteration:,} of {run.iterations:,} iterations and every checkpoint: {taken}."
     text = f"{run.name}, {run.status}\n{what}\nNothing brings them back."
     choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
-    return Question("delete this run?", text, choices)
+    return Question("delete this run?", text, choices, is_final=True)
 
 
 def misfit_question(verdict: str) -> Question:
@@ -182,4 +188,5 @@ def misfit_question(verdict: str) -> Question:
 def delete_checkpoint_question(iteration: int) -> Question:
     """Ask before a checkpoint is gone for good."""
     choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
-    return Question("delete this checkpoint?", f"{iteration:,}: nothing brings it back.", choices)
+    text = f"{iteration:,}: nothing brings it back."
+    return Question("delete this checkpoint?", text, choices, is_final=True)

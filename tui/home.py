@@ -98,6 +98,8 @@ class HomeScreen(Screen[None]):
         self._drafts: dict[str, Draft] = {}
         """What was filled in last, by preset, so that a run that was refused can be corrected."""
         self._is_measuring = False
+        self._came_from = ""
+        """The folder of the run that somebody comes back from, until it is listed."""
 
     def compose(self) -> ComposeResult:
         """Lay out the page."""
@@ -130,6 +132,16 @@ class HomeScreen(Screen[None]):
         """Lay the rows out for the new width."""
         self.call_after_refresh(self._draw)
 
+    def come_back(self, path: str) -> None:
+        """Put the cursor on the run that somebody comes back from."""
+        self._came_from = path
+        self._go_to_run()
+
+    def _go_to_run(self) -> None:
+        if self._came_from and self._runs.go_to(self._came_from):
+            self._came_from = ""
+            self._runs.focus()
+
     def look_again(self) -> None:
         """Look at runs, presets and machine in the background, unless nobody sees them."""
         if self._doors is not None and self._doors.look is not None and self.is_current:
@@ -146,6 +158,7 @@ class HomeScreen(Screen[None]):
             self._show(home)
         if is_first:
             self._place_cursor()
+        self._go_to_run()
 
     def _show(self, home: HomeData) -> None:
         self._home = home

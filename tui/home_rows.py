@@ -21,7 +21,7 @@ WIDEST = 124
 """Cells from which it also has the model."""
 _STATUS, _VAL, _DAY, _PRESET, _MODEL = 13, 9, 11, 10, 28
 _STYLES = {"good": "$text-success", "warn": "$text-warning", "bad": "$text-error"}
-_MUTED = "$text-muted"
+_MUTED = "$foreground 60%"
 _GAP = "  "
 DEMO = "demo"
 """The preset to begin with."""

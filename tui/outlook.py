@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tui.draft import Outlook
 
 _LABEL = 8
-_MUTED = "$text-muted"
+_MUTED = "$foreground 60%"
 _STYLES = {True: "$text-success", False: "$text-error", None: _MUTED}
 
 

@@ -37,7 +37,11 @@ class Shelf(OptionList):
         text-overflow: ellipsis;
         &:focus { border: round $primary; background-tint: transparent; }
     }
-    Shelf > .option-list--option-highlighted { background: $foreground 12%; }
+    Shelf > .option-list--option-highlighted { background: $foreground 8%; }
+    Shelf:focus > .option-list--option-highlighted {
+        background: $primary 28%; color: $foreground; text-style: bold;
+    }
+    Shelf:nocolor > .option-list--option-highlighted { text-style: none; }
     Shelf:nocolor:focus > .option-list--option-highlighted { text-style: bold reverse; }
     """
 
@@ -55,6 +59,13 @@ class Shelf(OptionList):
             return
         ids = [option.id for option in options]
         self.highlighted = ids.index(before) if before in ids else min(place or 0, len(options) - 1)
+
+    def go_to(self, key: str) -> bool:
+        """Put the cursor on a row by its id; say whether it is there."""
+        ids = [option.id for option in self.options]
+        if key in ids:
+            self.highlighted = ids.index(key)
+        return key in ids
 
     @property
     def current(self) -> str:

@@ -73,13 +73,11 @@ def test_a_model_nobody_knows_can_still_be_started() -> None:
     assert outlook.can_start
     assert outlook.fits is None
     assert any("is not on this machine" in note for note in outlook.notes)
-    assert any("downloaded first" in note for note in outlook.notes)
+    assert any("Downloaded first: the model" in note for note in outlook.notes)
 
 
 def test_it_is_made_to_fit_a_measured_machine() -> None:
-    remember(
-        Machine("Apple M2", False, False, 5_150_000_000, 3e12, 0.0, _now(), host_name())
-    )
+    remember(Machine("Apple M2", False, False, 5_150_000_000, 3e12, 0.0, _now(), host_name()))
     planner = MachinePlanner()
     draft = planner.begin("longer")
     outlook = planner.look(draft)

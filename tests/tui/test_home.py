@@ -111,14 +111,15 @@ async def test_home_opens_a_run_comes_back_and_looks_again() -> None:
         await until_begun(seen.app)
         await seen.look()
         assert seen.footer == ["go on", "back", "quit", "help"]
-        world.home = replace(HOME, runs=(replace(RUNS[1], name="fresh", path="/runs/e"), *RUNS))
+        fresh = replace(RUNS[1], name="fresh", path=run.path, iteration=77)
+        world.home = replace(HOME, runs=(*RUNS, fresh))
         await seen.press("escape")
         await settled(seen)
         assert isinstance(seen.app.screen, HomeScreen)
         assert seen.app.run_watch is None
         assert world.looks > looks
-        assert "fresh" in seen.text()
         assert "runs on this machine · 5" in seen.text()
+        assert "at 77 of 125" in details(seen)
 
 
 @pytest.mark.asyncio

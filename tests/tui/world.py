@@ -96,9 +96,8 @@ class FakePlanner:
                    ("activations", rows * GB), ("logits", 300_000_000)),
             facts=(("time", "about 4–7 d"), ("work", f"{draft.values['iters']} iterations"),
                    ("step", f"{draft.values['batch_size']} rows, {rows} at a time"),
-                   ("trains", "36,929,536 of 1,543,714,304 parameters"),
-                   ("saves", "148 MB a checkpoint")),
-            notes=("The model is not on this machine: it is downloaded first.",),
+                   ("trains", "36,929,536 of 1,543,714,304 parameters, 148 MB a checkpoint")),
+            notes=("Downloaded first: the model and the data, whose rows are counted then.",),
         )  # fmt: skip
 
     def fit(self, draft: Draft) -> Fitting:
