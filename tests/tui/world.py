@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import RunBusyError
 from tests.tui.scripted import GB, START
@@ -180,7 +180,7 @@ class World:
             records=self.records,
         )
 
-    def bench(self, chat: Callable[[str, int], Screen[object]] | None = None) -> Bench:
+    def bench(self, chat: Callable[[str, int], Screen[Any]] | None = None) -> Bench:
         """What can be done with checkpoints."""
         return Bench(self.records, chat=chat)
 
