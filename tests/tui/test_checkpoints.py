@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 
 from tests.tui.conftest import Watched, until_begun, watched
 from tests.tui.scripted import MB, START, ScriptedRun, trained
@@ -41,7 +41,10 @@ def pane(seen: Watched) -> CheckpointsPane:
     return seen.dashboard.checkpoints
 
 
-async def settled(seen: Watched) -> None:
+async def settled(seen: Watched, screen: type[Screen[Any]] | None = None) -> None:
+    """Wait for what goes on in the background, and for the screen that it leads to."""
+    while screen is not None and not isinstance(seen.app.screen, screen):
+        await seen.pilot.pause()
     for _ in range(3):
         await seen.pilot.pause()
 
@@ -101,7 +104,7 @@ async def test_while_it_trains_a_checkpoint_is_only_looked_at() -> None:
         await seen.press("delete")
         assert not isinstance(seen.app.screen, ModalScreen)
         await seen.press("enter")
-        await settled(seen)
+        await settled(seen, CheckpointScreen)
         assert isinstance(seen.app.screen, CheckpointScreen)
         assert "delete it: once this run is over" in seen.text()
         await seen.press("delete")
@@ -122,7 +125,7 @@ async def test_from_home_one_can_go_on_from_a_checkpoint() -> None:
         pane(seen).focus()
         await seen.look()
         await seen.press("down", "enter")
-        await settled(seen)
+        await settled(seen, CheckpointScreen)
         assert "lora-tui run --resume scripted@2000" in seen.text()
         await seen.press("r")
         while not world.resumed:
@@ -147,6 +150,8 @@ async def test_a_checkpoint_with_nothing_left_to_train_says_so() -> None:
         await seen.look()
         await seen.press("r")
         await settled(seen)
+        while not notices(seen):
+            await seen.pilot.pause()
         assert notices(seen) == ["a new run from here: all 600 iterations are done"]
         assert world.resumed == []
 
@@ -160,20 +165,22 @@ async def test_deleting_asks_and_wants_a_word_for_the_newest_and_the_best() -> N
         best = seen.dashboard.run_watch.view.best
         assert best is not None
         await seen.press("delete")
-        await settled(seen)
+        await settled(seen, WordQuestion)
         assert isinstance(seen.app.screen, WordQuestion)
         assert "2,500 is the newest" in seen.text()
         await seen.press(*"yes", "enter")
         assert isinstance(seen.app.screen, WordQuestion)
         await seen.press("escape", "down", "delete")
-        await settled(seen)
+        await settled(seen, Question)
         assert isinstance(seen.app.screen, Question)
         await seen.press("escape")
         assert world.records.deleted == []
         await seen.press("delete")
-        await settled(seen)
+        await settled(seen, Question)
         await seen.press("d")
-        await settled(seen)
+        await settled(seen, Dashboard)
+        while not notices(seen):
+            await seen.pilot.pause()
         assert world.records.deleted == [("/runs/scripted", 2000)]
         assert [c.iteration for c in seen.dashboard.run_watch.view.checkpoints] == [
             500, 1000, 1500, 2500,
@@ -181,9 +188,12 @@ async def test_deleting_asks_and_wants_a_word_for_the_newest_and_the_best() -> N
         assert "Deleted the checkpoint at 2,000." in notices(seen)
         assert pane(seen).current.iteration == 1500  # pyright: ignore[reportOptionalMemberAccess]
         await seen.press("up", "delete")
-        await settled(seen)
+        await settled(seen, WordQuestion)
         await seen.press(*"delete", "enter")
+        await settled(seen, Dashboard)
         await settled(seen)
+        while len(world.records.deleted) < 2:
+            await seen.pilot.pause()
         assert world.records.deleted[-1] == ("/runs/scripted", 2500)
 
 
@@ -195,9 +205,11 @@ async def test_a_checkpoint_that_cannot_be_deleted_stays() -> None:
         pane(seen).focus()
         await seen.look()
         await seen.press("down", "delete")
-        await settled(seen)
+        await settled(seen, Question)
         await seen.press("d")
-        await settled(seen)
+        await settled(seen, Dashboard)
+        while not notices(seen):
+            await seen.pilot.pause()
         assert "being trained by process 7" in notices(seen)[0]
         assert len(seen.dashboard.run_watch.view.checkpoints) == 5
 
@@ -209,7 +221,7 @@ async def test_two_checkpoints_side_by_side() -> None:
         pane(seen).focus()
         await seen.look()
         await seen.press("down", "down", "v")
-        await settled(seen)
+        await settled(seen, CompareScreen)
         assert isinstance(seen.app.screen, CompareScreen)
         first = seen.text()
         assert "checkpoint 1,500 beside another" in first
@@ -250,7 +262,7 @@ async def test_talking_is_only_offered_where_there_is_a_screen_for_it() -> None:
         assert "try it" in seen.footer
         assert "fuse" not in seen.footer
         await seen.press("t")
-        await settled(seen)
+        await settled(seen, Talk)
         assert isinstance(app.screen, Talk)
         assert app.screen.about == ("/runs/scripted", 2500)
 
@@ -263,7 +275,7 @@ async def test_a_click_moves_the_cursor_and_a_second_opens() -> None:
         await seen.pilot.click("#checkpoints", offset=(6, 3))
         assert pane(seen).current.iteration == 1500  # pyright: ignore[reportOptionalMemberAccess]
         await seen.pilot.click("#checkpoints", offset=(6, 3), times=2)
-        await settled(seen)
+        await settled(seen, CheckpointScreen)
         assert isinstance(seen.app.screen, CheckpointScreen)
 
 
@@ -274,9 +286,9 @@ async def test_pages_fit_every_size() -> None:
         pane(seen).focus()
         await seen.look()
         await seen.press("down")
-        for key in ("enter", "v"):
+        for key, page in (("enter", CheckpointScreen), ("v", CompareScreen)):
             await seen.press(key)
-            await settled(seen)
+            await settled(seen, page)
             for size in SIZES:
                 await seen.pilot.resize_terminal(*size)
                 await seen.pilot.pause()
