@@ -227,6 +227,14 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDeleted(Event):
+    """Somebody deleted a checkpoint; those that gave way to a newer one are named by that one."""
+
+    kind: ClassVar[str] = "deleted"
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host(Event):
     """How the machine is. None where a figure cannot be read."""
 
@@ -368,8 +376,8 @@ class Ended(Event):
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        Progress, DataRead, Started, Probed, Step, Evaluated, CheckpointSaved, Host, Guard,
-        Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
+        Progress, DataRead, Started, Probed, Step, Evaluated, CheckpointSaved, CheckpointDeleted,
+        Host, Guard, Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
     )
 }  # fmt: skip
 

@@ -193,13 +193,12 @@ class RunView:
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
                 self._apply_checkpoint(event)
+            case ev.CheckpointDeleted(iteration=gone):
+                self.checkpoints = [c for c in self.checkpoints if c.iteration != gone]
             case ev.Guard():
                 self._apply_guard(event)
-            case ev.Paused():
-                self.status, self.activity, self.paused_by = "paused", "", event.by
-            case ev.Resumed():
-                self.status, self.paused_by = "training", None
-                self.paused_seconds += event.paused_seconds
+            case ev.Paused() | ev.Resumed():
+                self._apply_pause(event)
             case ev.PolicyChanged():
                 self.policy = event.policy
             case ev.Slept():
@@ -232,6 +231,13 @@ class RunView:
         policy = event.config.get("on_pressure")
         if policy in typing.get_args(ev.Policy):
             self.policy = typing.cast("ev.Policy", policy)
+
+    def _apply_pause(self, event: ev.Paused | ev.Resumed) -> None:
+        if isinstance(event, ev.Paused):
+            self.status, self.activity, self.paused_by = "paused", "", event.by
+        else:
+            self.status, self.paused_by = "training", None
+            self.paused_seconds += event.paused_seconds
 
     def _apply_guard(self, event: ev.Guard) -> None:
         self.guard_actions.append(event)
@@ -321,6 +327,8 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
             return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
         case ev.CheckpointSaved():
             return f"Saved at {event.iteration:,} ({event.reason})"
+        case ev.CheckpointDeleted():
+            return f"Deleted the checkpoint at {event.iteration:,}"
         case ev.Guard():
             return f"Guard: {event.action.replace('_', ' ')}: {event.why}{_gained(event)}"
         case ev.Paused():

@@ -15,6 +15,7 @@ from tui.bindings import active_commands, bindings
 from tui.chat import ChatScreen
 from tui.confirm import STOP, Question, abort_question, leave_question
 from tui.dashboard import Dashboard
+from tui.desk import CheckpointDesk
 from tui.help import HelpScreen
 from tui.home import HomeScreen
 from tui.themes import DEFAULT_THEME, THEMES
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
     from textual.screen import Screen
 
-    from tui.controls import Doors, HomeData, RunControls
+    from tui.controls import Bench, Doors, HomeData, RunControls
+    from tui.panes.checkpoints import CheckpointsPane
 
 TICK = 0.1
 """Seconds between two looks at the run."""
@@ -46,6 +48,7 @@ class LoraTuiApp(App[None]):
         controls: RunControls | None = None,
         home: HomeData | None = None,
         doors: Doors | None = None,
+        bench: Bench | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         # Textual greys its colours out for NO_COLOR, which asks for none at all.
@@ -53,8 +56,10 @@ class LoraTuiApp(App[None]):
         self.run_watch = RunWatch(controls, now) if controls else None
         self._home = home
         self._doors = doors
+        self._bench = bench
         self._now = now
         self._dashboard: Dashboard | None = None
+        self._desk: CheckpointDesk | None = None
         self._is_leaving = False
         for theme in THEMES:
             self.register_theme(theme)
@@ -63,11 +68,10 @@ class LoraTuiApp(App[None]):
     def get_default_screen(self) -> Screen[None]:
         """Begin with the run if there is one, else at home."""
         if self.run_watch is not None:
-            self._dashboard = Dashboard(self.run_watch)
-            return self._dashboard
+            return self._new_dashboard(self.run_watch)
         if self._home is None:
             raise ValueError("The app needs a run to watch, or something to show at home.")
-        return HomeScreen(self._home)
+        return HomeScreen(self._home, self._doors, self._now)
 
     def on_mount(self) -> None:
         """Begin the run once the first frame is up, and look at it from then on."""
@@ -142,15 +146,24 @@ class LoraTuiApp(App[None]):
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
     def on_home_screen_preset_chosen(self, event: HomeScreen.PresetChosen) -> None:
-        """Start the preset."""
-        if self._doors is not None:
-            self._enter(partial(self._doors.start_preset, event.name))
+        """Start the preset, with the settings that somebody filled in."""
+        if self._doors is None:
+            return
+        start = partial(self._doors.start_preset, event.name)
+        if event.draft is not None and self._doors.start_draft is not None:
+            start = partial(self._doors.start_draft, event.draft)
+        self._enter(start)
 
     def on_home_screen_run_chosen(self, event: HomeScreen.RunChosen) -> None:
         """Open the run, or go on with it."""
         if self._doors is not None:
             door = self._doors.resume_run if event.goes_on else self._doors.open_run
             self._enter(partial(door, event.path))
+
+    def on_checkpoints_pane_asked(self, event: CheckpointsPane.Asked) -> None:
+        """Do what somebody wants done with a checkpoint."""
+        if self._desk is not None:
+            self.run_worker(self._desk.act(event.act, event.saved), group="desk", exclusive=True)
 
     def on_dashboard_abort_asked(self) -> None:
         """Stop the run, once the person is sure."""
@@ -173,11 +186,15 @@ class LoraTuiApp(App[None]):
 
     def go_home(self, problem: str = "") -> None:
         """Leave the run's screens, and say at home what went wrong with it."""
+        path = self.run_watch.controls.path if self.run_watch else ""
         self.run_watch = self._dashboard = None
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        if problem and isinstance(self.screen, HomeScreen):
-            self.screen.show_problem(problem)
+        if isinstance(self.screen, HomeScreen):
+            if problem:
+                self.screen.show_problem(problem)
+            else:
+                self.screen.come_back(path)
 
     def _enter(self, open_run: Callable[[], RunControls]) -> None:
         try:
@@ -186,9 +203,14 @@ class LoraTuiApp(App[None]):
             self.go_home(str(error))
             return
         self.run_watch = RunWatch(controls, self._now)
-        self._dashboard = Dashboard(self.run_watch, has_home=True)
-        self.push_screen(self._dashboard)
+        self.push_screen(self._new_dashboard(self.run_watch))
         self.call_after_refresh(self._begin)
+
+    def _new_dashboard(self, run: RunWatch) -> Dashboard:
+        has_home = self._home is not None
+        self._dashboard = Dashboard(run, has_home=has_home)
+        self._desk = self._bench and CheckpointDesk(self._dashboard, self._bench, has_home=has_home)
+        return self._dashboard
 
     def _begin(self) -> None:
         run, dashboard = self.run_watch, self._dashboard

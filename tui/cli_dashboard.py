@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from tui.cli_records import RunRecords
+from tui.controls import Bench
 from tui.farewell import NOTHING_MADE, last_words
+from tui.fuse import FuseScreen
 from tui.plain import FAILED_EXIT
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import StrayOutput, say
@@ -133,7 +136,8 @@ def show_run(session: Session) -> int:
 
     with StrayOutput() as stray:
         run = SteeredRun(session, stray)
-        return show_app(LoraTuiApp(run), stray, lambda: run)
+        app = LoraTuiApp(run, bench=Bench(RunRecords(), FuseScreen))
+        return show_app(app, stray, lambda: run)
 
 
 def show_app(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.planning import RunPlan
     from tui.cli_run import Asked
 
-_COMPONENTS = {
+COMPONENTS = {
     "base": "base weights",
     "adapters": "adapters",
     "gradients": "gradients",
@@ -39,6 +39,7 @@ _COMPONENTS = {
     "data": "data",
     "other": "other",
 }
+"""The parts of a plan's memory, in words."""
 
 
 def show_plan(
@@ -166,8 +167,8 @@ def _speed(plan: RunPlan) -> str:
 
 
 def _memory(plan: RunPlan) -> list[str]:
-    parts = {name: getattr(plan.memory, name) for name in _COMPONENTS}
-    lines = [f"{_COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
+    parts = {name: getattr(plan.memory, name) for name in COMPONENTS}
+    lines = [f"{COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
     lines.append(f"{'peak':<14}{size(plan.memory.peak):>8}  of {size(plan.budget)}")
     if not plan.machine.is_cpu:
         cache = cache_limit(plan.budget, plan.config.cache_limit_bytes)

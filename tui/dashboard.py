@@ -109,6 +109,7 @@ class Dashboard(Screen[None]):
         super().__init__()
         self.run_watch = run_watch
         self.loss = LossPane()
+        self.checkpoints = CheckpointsPane()
         self._header = Header()
         self._has_home = has_home
         self._ticks = 0
@@ -125,7 +126,7 @@ class Dashboard(Screen[None]):
         with Horizontal(id="middle", classes="row"):
             yield MachinePane()
             yield PacePane()
-            yield CheckpointsPane()
+            yield self.checkpoints
         with Horizontal(id="bottom", classes="row"):
             yield LogPane()
             yield SamplesPane()
@@ -212,8 +213,8 @@ class Dashboard(Screen[None]):
         self.draw()
 
     def action_try(self) -> None:
-        """Talk to the checkpoint that is chosen, or to the newest."""
-        self.post_message(self.TryAsked(getattr(self.focused, "chosen_iteration", None)))
+        """Talk to the newest checkpoint."""
+        self.post_message(self.TryAsked(None))
 
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""

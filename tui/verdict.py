@@ -27,6 +27,13 @@ def verdict(plan: RunPlan, instead: str | None = None) -> str:
     return f"fits: {of_budget(plan)}{time}"
 
 
+def short_verdict(plan: RunPlan) -> str:
+    """Say whether a run fits in two or three words: ``fits, 9–12 h``."""
+    if not plan.fits:
+        return "too large"
+    return f"fits, {span(plan.seconds)}" if plan.seconds else "fits"
+
+
 def of_budget(plan: RunPlan) -> str:
     """Say a plan's peak and its budget in the budget's unit."""
     budget = size(plan.budget)

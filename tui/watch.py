@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.events import Ended, Progress
+from engine.events import CheckpointDeleted, Ended, Progress
 from engine.view import RunView
 from tui.words import one_line, transfer
 
@@ -112,6 +112,10 @@ class RunWatch:
         # A pause taken back before it happened leaves nothing to wait for.
         if request != "resume" or self.view.status == "paused":
             self.asked.append(Asked(request, self._happened(request)))
+
+    def forget_checkpoint(self, iteration: int) -> None:
+        """Show a checkpoint no more that was deleted from here."""
+        self.view.apply(CheckpointDeleted(time=self._last_time, iteration=iteration))
 
     def next_policy(self) -> None:
         """Let the guard do the next thing in turn when memory runs short."""

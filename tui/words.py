@@ -126,3 +126,19 @@ def wrap(text: str, width: int) -> list[str]:
         rows.extend(whole)
         row = f"{row} {rest}" if row else rest
     return [*rows, row] if row else rows
+
+
+def day(moment: float, now: float) -> str:
+    """Say when something was, in at most 11 characters: ``today 22:15``, ``Sat 14:02``."""
+    then, today = time.localtime(moment), time.localtime(now)
+    days = _days(today) - _days(then)
+    if 0 <= days < 7:
+        name = time.strftime("%a", then) if days else "today"
+        return f"{name} {time.strftime('%H:%M', then)}"
+    year = "" if then.tm_year == today.tm_year else f" {then.tm_year}"
+    return f"{then.tm_mday} {time.strftime('%b', then)}{year}"
+
+
+def _days(moment: time.struct_time) -> int:
+    """Count days so that midnight here is where one ends."""
+    return int(time.mktime((*moment[:3], 12, 0, 0, 0, 0, -1))) // _DAY

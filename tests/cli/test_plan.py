@@ -14,7 +14,7 @@ import pytest
 from engine.machine import host_name, remember
 from tests.cli.program import NOWHERE, PATIENCE, environment
 from tests.engine.test_planning import MAC
-from tui.cli_home import home_data
+from tui.cli_home import HomeOutlook, first_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,13 +120,19 @@ def test_presets_say_whether_they_fit(call: Callable[..., Outcome]) -> None:
     listed = json.loads(call("presets", "--json").out)
     assert {preset["name"] for preset in listed} == set(lines)
     assert all(preset["verdict"] for preset in listed)
-    assert {p.name: bool(p.verdict) for p in home_data().presets} == dict.fromkeys(lines, True)
+    home = HomeOutlook()()
+    assert {p.name: bool(p.verdict) for p in home.presets} == dict.fromkeys(lines, True)
+    assert {p.name: p.fits for p in home.presets}["longer"] is False
+    assert home.is_measured
 
 
 def test_presets_and_home_wait_for_no_measurement(call: Callable[..., Outcome], home: Path) -> None:
     listed = json.loads(call("presets", "--json").out)
     assert all(preset["verdict"] for preset in listed)
-    assert {preset.verdict for preset in home_data().presets} == {""}
+    assert {preset.verdict for preset in first_look().presets} == {""}
+    looked_at = HomeOutlook()()
+    assert all(preset.verdict for preset in looked_at.presets)
+    assert not looked_at.is_measured
     assert not home.exists()
 
 

@@ -299,6 +299,10 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
     "step": (step(1), ""),
     "evaluated": (evaluated(1500, 1.23456, best=False), "Validation loss 1.235 at 1,500"),
     "checkpoint": (saved(1500), "Saved at 1,500 (scheduled)"),
+    "deleted": (
+        ev.CheckpointDeleted(time=1.0, iteration=1500),
+        "Deleted the checkpoint at 1,500",
+    ),
     "host": (host(1), ""),
     "guard": (guard("skip_batch"), "Guard: skip batch: because"),
     "paused": (ev.Paused(time=1.0, iteration=1500), "Paused at 1,500 (asked)"),

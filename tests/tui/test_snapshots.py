@@ -8,7 +8,6 @@ import pytest
 
 from tests.tui.conftest import app_for, until_begun
 from tests.tui.scripted import ScriptedRun, trained
-from tests.tui.test_app import HOME
 from tui.app import LoraTuiApp
 
 if TYPE_CHECKING:
@@ -35,10 +34,6 @@ def drawn(*keys: str) -> Callable[[Pilot[None]], Any]:
         await pilot.pause(0.3)
 
     return settle
-
-
-def test_home(snap_compare: Snapshot) -> None:
-    assert snap_compare(LoraTuiApp(None, HOME), terminal_size=SMALL, run_before=drawn())
 
 
 def test_loading(snap_compare: Snapshot) -> None:
