@@ -76,7 +76,7 @@ class CheckpointScreen(ModalScreen[str]):
         &:focus { border: none; background-tint: transparent; }
     }
     CheckpointScreen OptionList:nocolor > .option-list--option-highlighted {
-        text-style: bold reverse;
+        text-style: bold underline;
     }
     """
     )

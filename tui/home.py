@@ -18,7 +18,6 @@ from tui import asking
 from tui.bindings import bindings
 from tui.confirm import CHANGE, DELETE, START, delete_run_question, misfit_question
 from tui.home_rows import DEMO, SORTS, chosen, preset_details, preset_row, run_details, run_row
-from tui.new_run import Drafted, NewRunScreen
 from tui.shelf import Shelf
 from tui.words import size
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from tui.controls import Doors, HomeData, PresetLine, RunLine
     from tui.draft import Draft
+    from tui.new_run import Drafted
 
 LOGO = "█   █▀█ █▀█ ▄▀█   ▀█▀ █ █ █\n█▄▄ █▄█ █▀▄ █▀█    █  █▄█ █"
 SENTENCE = "Fine-tune a language model overnight,\nand watch it from here."
@@ -125,8 +125,8 @@ class HomeScreen(Screen[None]):
         self.set_interval(LOOK_SECONDS, self.look_again)
 
     def on_screen_resume(self) -> None:
-        """Look again, as a run may have come back."""
-        self.look_again()
+        """Look again, as a run may have come back; not before the first frame is up."""
+        self.call_after_refresh(self.look_again)
 
     def on_resize(self, _: events.Resize) -> None:
         """Lay the rows out for the new width."""
@@ -334,6 +334,9 @@ class HomeScreen(Screen[None]):
         doors = self._doors
         if doors is None or doors.planner is None:
             return
+        # Not before the first frame: its widgets take a while to import.
+        from tui.new_run import NewRunScreen
+
         names = [preset.name for preset in self._home.presets]
         name = self._preset.name if self._preset is not None else DEMO
         preset = name if name in names else names[0]

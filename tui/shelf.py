@@ -42,7 +42,7 @@ class Shelf(OptionList):
         background: $primary 28%; color: $foreground; text-style: bold;
     }
     Shelf:nocolor > .option-list--option-highlighted { text-style: none; }
-    Shelf:nocolor:focus > .option-list--option-highlighted { text-style: bold reverse; }
+    Shelf:nocolor:focus > .option-list--option-highlighted { text-style: bold underline; }
     """
 
     def show(self, rows: Iterable[tuple[str, Content]], nothing: str = "") -> None:
