@@ -10,11 +10,12 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui.bindings import bindings
+from tui.filter_box import FilterBox
 from tui.header import Header
 from tui.home import HomeScreen
 from tui.panes.checkpoints import CheckpointsPane
 from tui.panes.log import LogPane
-from tui.panes.loss import LossPane
+from tui.panes.loss import PAN_SHARE, LossPane
 from tui.panes.machine import MachinePane
 from tui.panes.memory import MemoryPane
 from tui.panes.pace import PacePane
@@ -32,6 +33,8 @@ CALM_TICKS = 3
 """Ticks between two drawings while only numbers change; what a person did shows at once."""
 CLOCK_TICKS = 10
 """Ticks after which clocks are drawn again, whatever happened."""
+MOVE_SHARE = 0.02
+"""How much of what the curve shows one key goes back or forth."""
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
 WIDTHS = [(0, "-tiny"), (LEAST_WIDTH, "-slim"), (80, "-narrow"), (100, "-wide")]
 HEIGHTS = [
@@ -61,9 +64,9 @@ class Dashboard(Screen[None]):
         #too-small { display: none; width: 1fr; height: 1fr; content-align: center middle; }
         Footer { background: $surface; }
     }
-    Dashboard.-tall { #middle { height: 7; } #bottom { height: 7; } }
-    Dashboard.-high { #middle { height: 8; } #bottom { height: 9; } }
-    Dashboard.-huge { #middle { height: 8; } #bottom { height: 14; } }
+    Dashboard.-tall { #middle { height: 8; } #bottom { height: 6; } }
+    Dashboard.-high { #middle { height: 10; } #bottom { height: 8; } }
+    Dashboard.-huge { #middle { height: 12; } #bottom { height: 14; } }
     Dashboard.-low #bottom { display: none; }
     Dashboard.-slim {
         #checkpoints { display: none; }
@@ -166,12 +169,19 @@ class Dashboard(Screen[None]):
                 return not run.is_over and not run.is_stopping
             case "continue":
                 return self._has_home and run.is_over and run.standing != "completed"
-            case "toggle_log" | "smooth" | "next_axis":
-                return len(run.view.steps) > 0
+            case "toggle_log" | "smooth" | "next_axis" | "toggle_rates" | "zoom":
+                return len(run.whole.steps) > 0
+            case "show_whole":
+                return not self.loss.zoom.is_whole
+            case "move":
+                return self._can_look_back or not self.loss.zoom.is_whole
+            case "move_step" | "move_to":
+                return self._can_look_back
             case "open_pane":
                 return not self._is_one_pane and isinstance(self.focused, Pane)
             case "go_back":
-                return self._is_one_pane or (self._has_home and run.is_over)
+                looks_elsewhere = self._is_one_pane or run.place is not None
+                return looks_elsewhere or (self._has_home and run.is_over)
             case _:
                 return super().check_action(action, parameters)
 
@@ -220,6 +230,61 @@ class Dashboard(Screen[None]):
         """Change what the curve counts by."""
         self.loss.next_axis()
 
+    def action_toggle_rates(self) -> None:
+        """Change what the curve is of."""
+        self.loss.toggle_rates()
+
+    def action_zoom(self, levels: int) -> None:
+        """Look closer at the curve, or from farther away."""
+        self.loss.zoom_in(levels)
+        self.refresh_bindings()
+
+    def action_show_whole(self) -> None:
+        """Show the whole curve."""
+        self.loss.show_whole()
+        self.refresh_bindings()
+
+    def action_move(self, direction: int) -> None:
+        """Go back or forth in a run that is over; of one that goes on, move what is in sight."""
+        if self._can_look_back:
+            first, last = self.loss.zoom.part(len(self.run_watch.whole.steps), self.run_watch.place)
+            self._look_back(direction * max(1, round((last - first + 1) * MOVE_SHARE)))
+        else:
+            self.loss.pan(direction * PAN_SHARE)
+
+    def action_move_step(self, direction: int) -> None:
+        """Go back or forth by one iteration."""
+        self._look_back(direction)
+
+    def action_move_to(self, share: int) -> None:
+        """Go to the beginning or the end."""
+        self.look_at(None if share else 0)
+
+    def on_loss_pane_place_chosen(self, event: LossPane.PlaceChosen) -> None:
+        """Look at the moment that was pointed at."""
+        if self._can_look_back:
+            self.look_at(event.place)
+
+    def look_at(self, place: int | None) -> None:
+        """Show all panes as they were at a step, or as they are."""
+        self.run_watch.look_at(place)
+        self.draw()
+        self.refresh_bindings()
+
+    def _look_back(self, steps: int) -> None:
+        at = self.run_watch.place
+        end = len(self.run_watch.whole.steps) - 1
+        self.look_at(max(0, (end if at is None else at) + steps))
+
+    @property
+    def _can_look_back(self) -> bool:
+        return self.run_watch.is_over and len(self.run_watch.whole.steps) > 1
+
+    def action_filter_log(self) -> None:
+        """Ask what the log should show."""
+        log = self.query_one(LogPane)
+        self.app.push_screen(FilterBox(log.words, log.filter_by))
+
     def action_open_pane(self) -> None:
         """Give the focused pane the whole screen."""
         if isinstance(self.focused, Pane) and self.focused.parent is not None:
@@ -231,7 +296,10 @@ class Dashboard(Screen[None]):
     def action_go_back(self) -> None:
         """Show all panes again, or go home."""
         if not self._is_one_pane:
-            self.post_message(self.HomeAsked())
+            if self.run_watch.place is not None:
+                self.look_at(None)
+            else:
+                self.post_message(self.HomeAsked())
             return
         for opened in self.query(".-open"):
             opened.remove_class("-open")

@@ -12,7 +12,7 @@ from textual.widget import Widget
 from tui.forecast import forecast
 from tui.paint import Line, bar, fit, line, spread, width_of
 from tui.standing import standing_span
-from tui.words import clock, duration, loss, one_line
+from tui.words import clock, duration, loss, one_line, short_name
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -84,7 +84,7 @@ def _names(started: Started | None) -> Line:
         return line(("lora-tui", "strong"))
     words = [PurePath(name).name for name in (started.model, started.data) if name]
     what = "".join(f" · {word}" for word in words)
-    return line((started.name, "strong"), (what, "muted"))
+    return line((short_name(started.name), "strong"), (what, "muted"))
 
 
 def _standing(watch: RunWatch) -> Line:

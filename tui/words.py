@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 UNKNOWN = "n/a"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_STAMP = re.compile(r"^\d{4}-?\d{2}-?\d{2}-(?:\d{6}-)?")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -20,6 +22,11 @@ def size(count: float | None) -> str:
         if abs(count) >= 0.9995 * unit:
             return f"{significant(count / unit)} {name}"
     return f"{count:.0f} B"
+
+
+def tight_size(count: float | None) -> str:
+    """Say a number of bytes in at most five characters: ``3.09G``, ``148M``."""
+    return UNKNOWN if count is None else size(count).removesuffix("B").replace(" ", "")
 
 
 def significant(value: float) -> str:
@@ -48,6 +55,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
+def brief(seconds: float | None) -> str:
+    """Say how long something takes in at most six characters: ``45 s``, ``12 min``, ``3 h``."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    return age(seconds) if seconds >= _MINUTE else f"{max(0, int(seconds))} s"
+
+
 def age(seconds: float) -> str:
     """Say how long ago in at most six characters: ``now``, ``22 min``, ``3 h``."""
     whole = max(0, int(seconds))
@@ -72,12 +86,17 @@ def loss(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
-def short_count(value: float) -> str:
+def short_count(value: float, figures: int = 3) -> str:
     """Say a count for an axis: ``500``, ``2k``, ``1.5M``."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+            return f"{value / unit:.{figures}g}{name}"
+    return f"{value:.{figures}g}"
+
+
+def short_name(name: str) -> str:
+    """Give a run's name without the date and time that its folder begins with."""
+    return _STAMP.sub("", name) or name
 
 
 def one_line(text: str) -> str:

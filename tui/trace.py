@@ -1,0 +1,53 @@
+"""The last hour of the machine in a few rows: what the run took, and what it may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui.braille import Stroke, fill
+from tui.paint import Line, line, spread
+from tui.scale import Limits
+from tui.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.events import Host
+
+TRACE_SECONDS = 3600.0
+
+
+def draw_trace(samples: Iterable[Host], top: int, size: tuple[int, int]) -> tuple[Line, ...]:
+    """Draw the footprint of the last hour as an area that ends at the newest sample.
+
+    Args:
+        samples: oldest first.
+        top: bytes at the upper edge.
+        size: cells in a row, and rows with the one that says what it is.
+    """
+    width, height = size
+    known = [(host.time, host.footprint) for host in samples if host.footprint is not None]
+    if not known or not top:
+        return ()
+    end = known[-1][0]
+    columns: list[Stroke] = [None] * (2 * width)
+    for time, footprint in known:
+        column = int((1 - (end - time) / TRACE_SECONDS) * 2 * width)
+        if 0 <= column <= 2 * width:
+            column = min(column, 2 * width - 1)
+            before = columns[column]
+            columns[column] = (0.0, max(footprint, before[1] if before else 0.0))
+    area = fill(_held(columns), Limits(0.0, float(top)), height - 1)
+    shown = min(TRACE_SECONDS, end - known[0][0])
+    caption = spread(
+        line(("footprint, last hour", "muted")), line((f"{duration(shown)} known", "muted")), width
+    )
+    return (*(line((row, "band")) for row in area), caption)
+
+
+def _held(columns: list[Stroke]) -> list[Stroke]:
+    """Let each column without a sample show the one before it."""
+    held: list[Stroke] = []
+    for column in columns:
+        held.append(column if column is not None or not held else held[-1])
+    return held
