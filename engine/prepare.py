@@ -189,7 +189,7 @@ def has_fused_attention(settings: StepSettings) -> bool:
 
 
 def recommended_working_set() -> int | None:
-    """Return what the device recommends one process to use, in bytes; None where it says nothing."""
+    """Return the bytes that the device recommends one process to use; None where it does not."""
     recommended = mx.device_info().get("max_recommended_working_set_size")
     return recommended if isinstance(recommended, int) and recommended > 0 else None
 

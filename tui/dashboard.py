@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from tui.beacon import Beacon
 from tui.bindings import bindings
 from tui.filter_box import FilterBox
 from tui.header import Header
@@ -21,11 +22,13 @@ from tui.panes.memory import MemoryPane
 from tui.panes.pace import PacePane
 from tui.panes.pane import Pane
 from tui.panes.samples import SamplesPane
+from tui.signals import has_terminal, is_terminal_gone
 
 if TYPE_CHECKING:
     from textual import events
-    from textual.app import ComposeResult
+    from textual.app import App, ComposeResult
     from textual.binding import BindingType
+    from textual.signal import Signal
 
     from tui.watch import Request, RunWatch
 
@@ -100,8 +103,10 @@ class Dashboard(Screen[None]):
     class HomeAsked(Message):
         """Somebody wants to go back to where this run was opened."""
 
-    def __init__(self, run_watch: RunWatch, *, has_home: bool = False) -> None:
+    def __init__(self, run_watch: RunWatch, *, has_home: bool = False, rings: bool = True) -> None:
         super().__init__()
+        self.rings = rings
+        """Whether the terminal's bell and notifications are used."""
         self.run_watch = run_watch
         self.loss = LossPane()
         self._header = Header()
@@ -109,6 +114,7 @@ class Dashboard(Screen[None]):
         self._ticks = 0
         self._is_stale = True
         self._lifecycle: tuple[object, ...] = ()
+        self._beacon: Beacon | None = None
 
     def compose(self) -> ComposeResult:
         """Lay out the panes in three rows."""
@@ -125,6 +131,19 @@ class Dashboard(Screen[None]):
             yield LogPane()
             yield SamplesPane()
         yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Tell the terminal too, except while the shell has it."""
+        app = self._own_app
+        driver = app._driver  # pyright: ignore[reportPrivateUsage]
+        if driver is not None and (app.is_headless or has_terminal()):
+            self._beacon = Beacon(driver.write, bell=self.rings)
+            suspended = cast("Signal[App[None]]", app.app_suspend_signal)  # pyright: ignore[reportUnknownMemberType]
+            suspended.subscribe(self, self._hush)
+
+    def on_unmount(self) -> None:
+        """Leave the terminal as it was found."""
+        self._hush()
 
     def tick(self, *, changed: bool) -> None:
         """Draw if something happened that is worth it by now."""
@@ -144,6 +163,8 @@ class Dashboard(Screen[None]):
         self._ticks = 0
         self._is_stale = False
         self._header.show(self.run_watch)
+        if self._beacon is not None:
+            self._beacon.show(self.run_watch)
         for pane in self.query(Pane):
             pane.show(self.run_watch)
 
@@ -169,21 +190,27 @@ class Dashboard(Screen[None]):
                 return not run.is_over and not run.is_stopping
             case "continue":
                 return self._has_home and run.is_over and run.standing != "completed"
-            case "toggle_log" | "smooth" | "next_axis" | "toggle_rates" | "zoom":
-                return len(run.whole.steps) > 0
-            case "show_whole":
-                return not self.loss.zoom.is_whole
-            case "move":
-                return self._can_look_back or not self.loss.zoom.is_whole
-            case "move_step" | "move_to":
-                return self._can_look_back
             case "open_pane":
                 return not self._is_one_pane and isinstance(self.focused, Pane)
             case "go_back":
                 looks_elsewhere = self._is_one_pane or run.place is not None
                 return looks_elsewhere or (self._has_home and run.is_over)
             case _:
-                return super().check_action(action, parameters)
+                checked = super().check_action(action, parameters)
+                return checked and self._check_chart(action)
+
+    def _check_chart(self, action: str) -> bool:
+        match action:
+            case "toggle_log" | "smooth" | "next_axis" | "toggle_rates" | "zoom":
+                return len(self.run_watch.whole.steps) > 0
+            case "show_whole":
+                return not self.loss.zoom.is_whole
+            case "move":
+                return self._can_look_back or not self.loss.zoom.is_whole
+            case "move_step" | "move_to":
+                return self._can_look_back
+            case _:
+                return True
 
     def action_pause(self) -> None:
         """Ask the run to stand still."""
@@ -283,7 +310,8 @@ class Dashboard(Screen[None]):
     def action_filter_log(self) -> None:
         """Ask what the log should show."""
         log = self.query_one(LogPane)
-        self.app.push_screen(FilterBox(log.words, log.filter_by))
+        box = FilterBox(log.words, log.filter_by)
+        self._own_app.push_screen(box)
 
     def action_open_pane(self) -> None:
         """Give the focused pane the whole screen."""
@@ -305,6 +333,15 @@ class Dashboard(Screen[None]):
             opened.remove_class("-open")
         self.set_class(False, "-one-pane")
         self.refresh_bindings()
+
+    @property
+    def _own_app(self) -> App[None]:
+        return cast("App[None]", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    def _hush(self, _: object = None) -> None:
+        # Textual's queue of writes would fill up where nobody reads them any more, and block.
+        if self._beacon is not None and (self._own_app.is_headless or not is_terminal_gone()):
+            self._beacon.clear()
 
     @property
     def _is_one_pane(self) -> bool:

@@ -48,6 +48,9 @@ class Header(Widget):
         .header--strong { text-style: bold; }
         .header--text { color: $foreground; }
         .header--warn { color: $warning; text-style: bold; }
+        &:ansi {
+            .header--faint, .header--muted { color: ansi_bright_black; }
+        }
     }
     """
 
@@ -97,8 +100,12 @@ def _standing(watch: RunWatch) -> Line:
 
 def _second(watch: RunWatch, width: int) -> Line:
     """Give the progress bar and the end, or what led to the end and what to do next."""
+    if watch.place is not None:
+        return _looking_back(watch, width)
     if watch.is_over:
-        leave = line(("   q leaves", "muted"))
+        has_ended_well = watch.standing in ("completed", "stopped")
+        looks = "← → look back · " if has_ended_well and len(watch.whole.steps) > 1 else ""
+        leave = line((f"   {looks}q leaves", "muted"))
         return spread(_ending(watch, width - width_of(leave)), leave, width)
     view = watch.view
     if view.started is None:
@@ -112,6 +119,18 @@ def _second(watch: RunWatch, width: int) -> Line:
         right = line((percent, "strong"), *_done_at(watch))
     right = fit(right, max(0, min(width_of(right), width - _LEAST_BAR)))
     return (*bar(share, width - width_of(right), "accent", "─"), *right)
+
+
+def _looking_back(watch: RunWatch, width: int) -> Line:
+    """Say at which moment of the run all panes are."""
+    view = watch.view
+    right = line(
+        ("  looking back at ", "muted"),
+        (f"{view.iteration:,}", "strong"),
+        (f" · {clock(watch.now, watch.today)} · esc: the end", "muted"),
+    )
+    right = fit(right, max(0, min(width_of(right), width - _LEAST_BAR)))
+    return (*bar(view.progress, width - width_of(right), "accent", "─"), *right)
 
 
 def _done_at(watch: RunWatch) -> Line:

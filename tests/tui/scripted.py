@@ -252,6 +252,8 @@ class ScriptedRun:
             thermal="nominal", on_battery=False, battery_percent=100.0,
             to_yellow=0.38 if pressure == "green" else 0.0, available=round(2.1 * GB),
             memory_total=round(8.6 * GB), footprint=round(5.6 * GB), disk_free=round(91.2 * GB),
+            run_growth=0, others_growth=0 if pressure == "green" else round(1.4 * GB),
+            swap_out_bytes_per_second=0.0,
         ))  # fmt: skip
 
     def _sampled(self, text: str, *, base: bool = False) -> ev.Sampled:
@@ -275,6 +277,7 @@ def started(time: float, name: str, iterations: int) -> ev.Started:
         grad_accumulation_steps=32, micro_batch=1, widths=(512, 1024, 1536, 2048),
         trainable_parameters=36_929_536, total_parameters=1_580_643_840, step="layers",
         step_reason="layer by layer", device="Apple M2", budget=round(8.0 * GB), plan=plan,
+        config={"steps_per_eval": 500, "save_every": 500},
     )  # fmt: skip
 
 

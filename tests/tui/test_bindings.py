@@ -201,7 +201,7 @@ async def test_help_shows_every_key_and_closes(run: ScriptedRun) -> None:
         assert isinstance(seen.app.screen, HelpScreen)
         for key in KEYS:
             if key.help:
-                assert key.help in help_text().plain
+                assert key.help in help_text(200).plain
         await seen.press("escape")
         assert isinstance(seen.app.screen, Dashboard)
 

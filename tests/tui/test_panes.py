@@ -76,8 +76,8 @@ def test_memory_says_what_is_to_spare() -> None:
     text = rows_of(MemoryPane(), run, 26, 9)
     assert "budget 8.00 GB" in text
     assert "2.40 GB to spare" in text
-    assert "planned     5.18 GB" in text
-    assert "peak      5.13 GB" in text
+    assert "peak          5.18G  5.13G" in text
+    assert "footprint         –  5.60G" in text
 
 
 def test_memory_over_its_budget_is_said_in_words() -> None:
@@ -90,8 +90,8 @@ def test_memory_over_its_budget_is_said_in_words() -> None:
 def test_a_machine_that_says_little_is_shown_as_unknown() -> None:
     run = ScriptedRun()
     run.log.append(Host(time=START, pressure=None))
-    text = rows_of(MachinePane(), run, 23, 7)
-    assert text.count("n/a") == 7
+    text = rows_of(MachinePane(), run, 23, 10)
+    assert text.count("n/a") == 9
 
 
 def test_the_machine_says_what_the_guard_does_and_did() -> None:
@@ -101,7 +101,11 @@ def test_the_machine_says_what_the_guard_does_and_did() -> None:
     run.shrink()
     text = rows_of(MachinePane(), run, 30, 6)
     assert "yellow · watch" in text
-    assert "guard     shrunk shrink at 50" in text
+    assert "grew      others +1.40 GB" in text
+    assert "guard     shrunk watch" in text
+    text = rows_of(MachinePane(), run, 30, 10)
+    assert "last      shrink at 50" in text
+    assert "paging    none" in text
 
 
 def test_trouble_of_the_machine_has_words() -> None:

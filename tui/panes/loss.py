@@ -37,6 +37,7 @@ PAN_SHARE = 0.25
 _STAGES_SHOWN = 6
 _WIDE = 64
 _MEDIUM = 44
+_TITLE_ROOM = len("loss") + 4
 _LEFT_EDGE = 2
 """Cells of the frame before the picture."""
 
@@ -163,7 +164,7 @@ class LossPane(Pane):
             return Picture(top=line(("train ", "muted"), loss(view.steps.loss[-1])))
         self._draw_if_stale(self._plotter, watch, width, height)
         left, right = rates_legend(view) if self.shows_rates else _legend(view, width)
-        return Picture(self._chart, self._settings(), left, right)
+        return Picture(self._chart, self._settings(width), left, right)
 
     @property
     def _columns(self) -> int:
@@ -189,7 +190,8 @@ class LossPane(Pane):
         self.look = look
         self.redraw()
 
-    def _settings(self) -> Line:
+    def _settings(self, width: int) -> Line:
+        """Say how the curve is looked at, as much of it as fits the frame."""
         look = self.look
         words = [f"by {look.axis}"]
         if not self.shows_rates:
@@ -198,6 +200,8 @@ class LossPane(Pane):
                 words.insert(0, "log")
         if not self.zoom.is_whole:
             words.insert(0, f"zoom {self.zoom.width:,}")
+        while len(" · ".join(words)) > width - _TITLE_ROOM:
+            words.pop()
         return line((" · ".join(words), "muted"))
 
     def _draw_if_stale(self, plotter: Plotter, watch: RunWatch, width: int, height: int) -> None:

@@ -56,7 +56,7 @@ def _rows(view: RunView, host: Host, width: int, height: int) -> list[Line]:
     heat = _row(width, "heat", _thermal(host))
     power = _row(width, "power", *_power(host))
     if height < _ROOMY:
-        calm = _row(width, "heat", _thermal(host), _plug(host))
+        calm = _row(width, "heat", *_heat_and_power(host))
         cause = _row(width, "grew", *_cause(host))
         middle = [calm if host.pressure in ("green", None) else cause]
     else:
@@ -114,11 +114,11 @@ def _power(host: Host) -> tuple[Span, Span]:
     return ("▲ battery", "warn") if host.on_battery else ("plugged in", ""), charge
 
 
-def _plug(host: Host) -> Span:
-    """Say in a word what the machine runs on, beside its heat."""
-    if host.on_battery is None:
-        return ("", "")
-    return ("▲ battery", "warn") if host.on_battery else ("plugged in", "muted")
+def _heat_and_power(host: Host) -> tuple[Span, Span]:
+    """Say both in one row, the one that worries first."""
+    if host.on_battery:
+        return ("▲ battery", "warn"), _thermal(host)
+    return _thermal(host), ("" if host.on_battery is None else "· AC", "muted")
 
 
 def _cause(host: Host) -> tuple[Span, Span]:

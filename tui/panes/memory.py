@@ -189,7 +189,7 @@ def _row(part: Part, width: int) -> Line:
 
 
 def _figure_width(width: int) -> int:
-    return 7 if width >= _WIDE else (width - _NAME_WIDTH - 1) // 2
+    return 8 if width >= _WIDE else (width - _NAME_WIDTH - 1) // 2
 
 
 def _compared(part: Part) -> str:

@@ -53,6 +53,11 @@ class Pane(Widget, can_focus=True):
         .pane--title { color: $foreground; text-style: bold; }
         .pane--val { color: $secondary; text-style: bold; }
         .pane--warn { color: $warning; text-style: bold; }
+        &:ansi {
+            .pane--average { color: ansi_bright_blue; }
+            .pane--band { color: ansi_blue; text-style: none; }
+            .pane--faint, .pane--frame, .pane--muted { color: ansi_bright_black; }
+        }
     }
     """
 
