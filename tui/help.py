@@ -29,7 +29,8 @@ _SIGNS = (
     ("▴", "a checkpoint"),
     ("↓ ‖ ●", "the guard shrank the run, paused it, let it go on"),
     ("∅ ↺ ■", "it skipped a batch, went back to a checkpoint, stopped the run"),
-    ("█ ▓ ▒ ░", "memory: held, a step's activations, cache, other; ╎ recommended"),
+    ("█ ▓ ▒ ░", "memory: held, a step's activations, cache, other"),
+    ("│ ╎", "the budget; what the device recommends one process to use"),
     ("✗ ▲", "a loss that is not a number; one that goes far beyond the picture"),
 )
 

@@ -11,6 +11,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 UNKNOWN = "n/a"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _STAMP = re.compile(r"^\d{4}-?\d{2}-?\d{2}-(?:\d{6}-)?")
+_WITH_UNIT = re.compile(r"(\d) (s|min|h|d|%|[kMG]?B)\b")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -115,11 +116,13 @@ def wrap(text: str, width: int) -> list[str]:
     """Break a text into rows at spaces, and inside a word only where it is wider than a row."""
     rows: list[str] = []
     row = ""
-    for word in one_line(text).split():
+    # A number and its unit stay together.
+    glued = _WITH_UNIT.sub("\\1\u00a0\\2", one_line(text))
+    for word in filter(None, glued.split(" ")):
         *whole, rest = chop_cells(word, max(1, width))
         if row and (whole or cell_len(row) + 1 + cell_len(rest) > width):
             rows.append(row)
             row = ""
         rows.extend(whole)
         row = f"{row} {rest}" if row else rest
-    return [*rows, row] if row else rows
+    return [row.replace("\u00a0", " ") for row in ([*rows, row] if row else rows)]

@@ -24,6 +24,9 @@ _DETAILED_ROWS = 12
 _LEAST_TRACE_ROWS = 3
 _MOST_TRACE_ROWS = 12
 _NONE = "–"
+BASE, LORA, GRADIENTS, OPTIMISER = ("█", "accent"), ("▚", "val"), ("▞", "warn"), ("▟", "good")
+ACTIVATIONS, CACHE, OTHER = ("▓", "band"), ("▒", "muted"), ("░", "muted")
+"""What each part of the bar is drawn with: never told apart by colour alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,9 @@ class Part:
 
     name: str
     planned: int | None = None
-    measured: int | None = None
     glyph: str = ""
     style: str = "muted"
+    measured: int | None = None
     is_missing: bool = False
     """Whether the measured figure cannot be read here."""
 
@@ -56,9 +59,10 @@ class MemoryPane(Pane):
         if started is None:
             words = line(("not planned yet", "muted"))
             return Picture(centred([words], width, height))
-        parts = parts_of(view, started.plan, detailed=height >= _DETAILED_ROWS)
+        detailed = height >= _DETAILED_ROWS
+        parts = parts_of(view, started.plan, detailed=detailed)
         rows = [
-            gauge(view, started.budget, width, started.working_set),
+            gauge(view, started.budget, width, started.working_set, detailed=detailed),
             _heads(width),
             *(_row(part, width) for part in parts),
         ]
@@ -109,24 +113,24 @@ def parts_of(view: RunView, plan: MemoryPlan, *, detailed: bool) -> list[Part]:
     learning = plan.adapters + plan.gradients + plan.optimizer
     if detailed:
         first = [
-            Part("base", plan.base, glyph="█", style="accent"),
-            Part("LoRA", plan.adapters, glyph="█", style="val"),
-            Part("gradients", plan.gradients, glyph="█", style="warn"),
-            Part("optimiser", plan.optimizer, glyph="█", style="good"),
-            Part("all held", held, memory.active if peak else None),
+            Part("base", plan.base, *BASE),
+            Part("LoRA", plan.adapters, *LORA),
+            Part("gradients", plan.gradients, *GRADIENTS),
+            Part("optimiser", plan.optimizer, *OPTIMISER),
+            Part("all held", held, measured=memory.active if peak else None),
         ]
     else:
         first = [
-            Part("base", plan.base, glyph="█", style="accent"),
-            Part("LoRA, Adam", learning, glyph="█", style="val"),
+            Part("base", plan.base, *BASE),
+            Part("LoRA, Adam", learning, *LORA),
         ]
     return [
         *first,
-        Part("activations", plan.peak - held, _over(peak, memory.active), "▓", "band"),
-        Part("cache", None, memory.cache if peak else None, "▒", "muted"),
-        Part("other", None, other, "░", "muted", is_missing=bool(peak) and other is None),
-        Part("peak", plan.peak, peak or None),
-        *([Part("footprint", None, footprint(view))]),
+        Part("activations", plan.peak - held, *ACTIVATIONS, measured=_over(peak, memory.active)),
+        Part("cache", None, *CACHE, measured=memory.cache if peak else None),
+        Part("other", None, *OTHER, measured=other, is_missing=bool(peak) and other is None),
+        Part("peak", plan.peak, measured=peak or None),
+        Part("footprint", None, measured=footprint(view)),
     ]
 
 
@@ -134,7 +138,9 @@ def _over(peak: int, active: int) -> int | None:
     return max(0, peak - active) if peak else None
 
 
-def gauge(view: RunView, budget: int, width: int, working_set: int | None = None) -> Line:
+def gauge(
+    view: RunView, budget: int, width: int, working_set: int | None = None, *, detailed: bool = True
+) -> Line:
     """Draw one bar: what is held by component, a step's activations, and the rest.
 
     Cache and activations are the same memory at different times: the bar shows the larger.
@@ -150,10 +156,8 @@ def gauge(view: RunView, budget: int, width: int, working_set: int | None = None
     activations = _over(peak, memory.active) if peak else plan.peak - planned
     cache = max(0, memory.cache - (activations or 0))
     sizes = [*(count * factor for count in held), activations or 0, cache, other_bytes(view) or 0]
-    signs = [
-        ("█", "accent"), ("█", "val"), ("█", "warn"), ("█", "good"),
-        ("▓", "band"), ("▒", "muted"), ("░", "muted"),
-    ]  # fmt: skip
+    learning = (LORA, GRADIENTS, OPTIMISER) if detailed else (LORA, LORA, LORA)
+    signs = (BASE, *learning, ACTIVATIONS, CACHE, OTHER)
     whole = max(budget, working_set or 0, round(sum(sizes))) or 1
     cells: list[tuple[str, str]] = []
     reached = 0.0

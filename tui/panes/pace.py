@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tui.watch import RunWatch
 
 _LABEL = 7
+_ROOM_FOR_WORDS = 29
 
 
 class PacePane(Pane):
@@ -40,7 +41,7 @@ class PacePane(Pane):
             spread(line((done, "strong"), (f" / {whole:,}", "muted")), _percent(view), width),
             _rates(view, width),
             _left(watch, width),
-            _next(watch),
+            _next(watch, width),
             _average(view, self._seconds(watch), width),
             _ends(watch, width),
             _row("gone", duration(gone(watch))),
@@ -118,7 +119,7 @@ def _ends(watch: RunWatch, width: int) -> Line:
     return _row("ends", words)
 
 
-def _next(watch: RunWatch) -> Line:
+def _next(watch: RunWatch, width: int) -> Line:
     """Say when the next evaluation and the next checkpoint are due."""
     view, started = watch.view, watch.view.started
     if started is None or (watch.is_over and watch.place is None):
@@ -129,7 +130,8 @@ def _next(watch: RunWatch) -> Line:
     ]
     spans: list[Span] = []
     for name, seconds in due:
-        spans += [(f"{name} ", "muted"), (f"{brief(seconds):<7}", "")]
+        label = f"{name} in " if width >= _ROOM_FOR_WORDS else f"{name} "
+        spans += [(label, "muted"), (f"{brief(seconds):<7}", "")]
     return line(*spans[:-1], (spans[-1][0].rstrip(), ""))
 
 
