@@ -36,6 +36,8 @@ CALM_TICKS = 3
 """Ticks between two drawings while only numbers change; what a person did shows at once."""
 CLOCK_TICKS = 10
 """Ticks after which clocks are drawn again, whatever happened."""
+STILL_TICKS = 50
+"""The same while the run stands still: only ages of minutes grow then."""
 MOVE_SHARE = 0.02
 """How much of what the curve shows one key goes back or forth."""
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
@@ -152,7 +154,8 @@ class Dashboard(Screen[None]):
         lifecycle = self._lifecycle_now()
         happened = lifecycle != self._lifecycle
         calm = self._is_stale and self._ticks >= CALM_TICKS
-        if happened or calm or self._ticks >= CLOCK_TICKS:
+        is_moving = self.run_watch.standing in ("loading", "training")
+        if happened or calm or self._ticks >= (CLOCK_TICKS if is_moving else STILL_TICKS):
             self.draw()
         if happened:
             self._lifecycle = lifecycle

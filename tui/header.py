@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PERCENT_WIDTH = 7
 _LEAST_BAR = 12
+_SAYS_NOTHING = ("model", "data")
+"""Names of folders that do not tell what is in them."""
 
 
 class Header(Widget):
@@ -86,7 +88,7 @@ def _names(started: Started | None) -> Line:
     if started is None:
         return line(("lora-tui", "strong"))
     words = [PurePath(name).name for name in (started.model, started.data) if name]
-    what = "".join(f" · {word}" for word in words)
+    what = "".join(f" · {word}" for word in words if word not in _SAYS_NOTHING)
     return line((short_name(started.name), "strong"), (what, "muted"))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tui.chart import GUTTER, ChartStyle, Marks, draw_chart
-from tui.paint import Line, line
+from tui.paint import Line, line, plain
 from tui.plot import FRAME_ROWS
 from tui.words import loss
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tui.curve import Axis, Curve
     from tui.plot import Plotter
     from tui.scale import Limits
+
+_EMPTY = " ┈"
 
 
 def draw_rates(
@@ -42,10 +44,9 @@ def draw_rates(
     below = draw_chart(plotter, scaled, ticks, style, span, (width, lower + FRAME_ROWS))
     times = f" × 1e{power}" if power else ""
     return (
-        _named("gradient norm", above[0], width),
-        *above[1:upper],
-        _named(f"learning rate{times}", below[0], width),
-        *below[1:],
+        *_named("gradient norm", above[:upper], width),
+        *_named(f"learning rate{times}", below[:lower], width),
+        *below[lower:],
     )
 
 
@@ -75,11 +76,21 @@ def _scaled(curve: Curve, factor: float) -> Curve:
     )
 
 
-def _named(name: str, row: Line, width: int) -> Line:
-    """Write a name over the right end of a row."""
+def _named(name: str, rows: Sequence[Line], width: int) -> list[Line]:
+    """Write a name over the right end of the row that has the least of the curve there."""
     room = width - len(name) - 1
-    cut: list[tuple[str, str]] = []
+    named = list(rows)
+    if room <= GUTTER or not rows:
+        return named
+    covered = [sum(glyph not in _EMPTY for glyph in plain(row)[room:]) for row in rows]
+    best = covered.index(min(covered))
+    named[best] = (*_cut(rows[best], room), (f" {name}", "muted"))
+    return named
+
+
+def _cut(row: Line, width: int) -> Line:
+    spans: list[tuple[str, str]] = []
     for text, style in row:
-        cut.append((text[: max(0, room)], style))
-        room -= len(text)
-    return (*cut, (f" {name}", "muted")) if width > len(name) + GUTTER else row
+        spans.append((text[: max(0, width)], style))
+        width -= len(text)
+    return tuple(spans)

@@ -203,6 +203,14 @@ class ScriptedRun:
         share = self.iteration / self.iterations
         return 0.95 + 1.9 * math.exp(-9 * share) + 0.25 * (1 - share)
 
+    def _rate(self) -> float:
+        """Warm up, then come down like a cosine."""
+        share = self.iteration / self.iterations
+        return 2e-4 * min(1.0, 50 * share) * (1 + math.cos(math.pi * share)) / 2
+
+    def _norm(self) -> float:
+        return 0.8 + 0.3 * math.sin(self.iteration) + math.exp(-self.iteration / 400)
+
     def _step(self, loss: float | None = None) -> None:
         self.iteration += 1
         draw = self._random
@@ -216,10 +224,11 @@ class ScriptedRun:
         left = (self.iterations - self.iteration) * self._step_seconds
         is_update = self.iteration % 32 == 0
         self._say(ev.Step(
-            time=self.time, iteration=self.iteration, loss=loss, learning_rate=2e-4, tokens=tokens,
-            seconds=seconds, tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
+            time=self.time, iteration=self.iteration, loss=loss, tokens=tokens,
+            learning_rate=self._rate(), seconds=seconds,
+            tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
             trained_tokens=self._tokens, eta_seconds=left, eta_low_seconds=0.93 * left,
-            eta_high_seconds=1.07 * left, gradient_norm=0.8 if is_update else None,
+            eta_high_seconds=1.07 * left, gradient_norm=self._norm() if is_update else None,
             updates=self.iteration // 32, width=width, micro_batch=1,
             epoch=self.iteration * 4 / 812,
             memory=ev.Memory(

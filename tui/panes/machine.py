@@ -8,7 +8,7 @@ from engine.guard.blame import Growth
 from tui.paint import Line, Picture, Span, bar, centred, line, width_of
 from tui.panes.pane import Pane
 from tui.standing import pressure_span
-from tui.words import UNKNOWN, size
+from tui.words import UNKNOWN, size, tight_size
 
 if TYPE_CHECKING:
     from engine.events import Host
@@ -57,10 +57,10 @@ def _rows(view: RunView, host: Host, width: int, height: int) -> list[Line]:
     power = _row(width, "power", *_power(host))
     if height < _ROOMY:
         calm = _row(width, "heat", *_heat_and_power(host))
-        cause = _row(width, "grew", *_cause(host))
+        cause = _row(width, "grew", *_cause(host, width))
         middle = [calm if host.pressure in ("green", None) else cause]
     else:
-        middle = [_row(width, "grew", *_cause(host)), heat, power]
+        middle = [_row(width, "grew", *_cause(host, width)), heat, power]
     return [
         _to_yellow(host, width),
         _row(width, "swap", (size(host.swap_used), ""), _growth(host)),
@@ -121,12 +121,13 @@ def _heat_and_power(host: Host) -> tuple[Span, Span]:
     return _thermal(host), ("" if host.on_battery is None else "· AC", "muted")
 
 
-def _cause(host: Host) -> tuple[Span, Span]:
+def _cause(host: Host, width: int) -> tuple[Span, Span]:
     """Say who uses more memory than when the machine was last calm."""
     growth = Growth(host.run_growth, host.others_growth)
+    words = size if width >= _ROOM_FOR_POLICY else tight_size
     run, others = growth.run or 0, growth.others or 0
     grown = {"run": run, "others": others, "both": run + others}.get(growth.fault, 0)
-    return (FAULT_WORDS[growth.fault], ""), (f"+{size(grown)}" if grown else "", "warn")
+    return (FAULT_WORDS[growth.fault], ""), (f"+{words(grown)}" if grown else "", "warn")
 
 
 def _guard(view: RunView, width: int) -> tuple[Span, Span]:
