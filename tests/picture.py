@@ -37,8 +37,7 @@ async def draw(run: SteeredRun) -> dict[str, str]:
         await _trained(seen)
         for width, height in SIZES:
             await seen.pilot.resize_terminal(width, height)
-            await seen.look()
-            await seen.pilot.pause()
+            await _between_works(seen)
             title = "lora-tui demo"
             pictures[f"demo-{width}x{height}.svg"] = app.export_screenshot(title=title)
         run.stop()
@@ -48,10 +47,18 @@ async def draw(run: SteeredRun) -> dict[str, str]:
 async def _trained(seen: Watched) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     watch = seen.dashboard.run_watch
-    while watch.view.iteration < TRAINED or watch.view.activity:
+    while watch.view.iteration < TRAINED:
         assert time.monotonic() < end, watch.view.activity
         assert not watch.is_over, watch.view.ended
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _between_works(seen: Watched) -> None:
+    """Look until it trains, and neither evaluates nor samples."""
+    await seen.look()
+    while seen.dashboard.run_watch.view.activity:
+        await asyncio.sleep(LOOK_SECONDS)
+        await seen.look()
 
 
 def main() -> int:

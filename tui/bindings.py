@@ -79,7 +79,7 @@ KEYS: tuple[Key, ...] = (
     Key("chart", "chart.log", "l", "l", "toggle_log", "log scale",
         "Logarithmic or plain scale"),
     Key("chart", "chart.smoother", "plus,equals_sign", "+ -", "smooth(1)", "smoother",
-        "Average over more steps, or fewer"),
+        "Average over more steps, or fewer; at most a tenth of the run"),
     Key("chart", "chart.rougher", "minus", "-", "smooth(-1)", "rougher",
         ""),
     Key("chart", "chart.axis", "x", "x", "next_axis", "axis",

@@ -142,7 +142,7 @@ def _done_at(watch: RunWatch) -> Line:
     if watch.view.status == "paused":
         return line((f"   {duration(left.seconds)} left", "muted"))
     spans = [("   done at ", "muted"), (clock(watch.now + left.seconds, watch.today), "strong")]
-    if left.spread:
+    if left.spread and left.spread >= 1:
         spans.append((f" (±{duration(left.spread)})", "muted"))
     return line(*spans)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tui.braille import Stroke, fill
 from tui.paint import Line, line, spread
 from tui.scale import Limits
-from tui.words import duration
+from tui.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 TRACE_SECONDS = 3600.0
 
 
-def draw_trace(samples: Iterable[Host], top: int, size: tuple[int, int]) -> tuple[Line, ...]:
+def draw_trace(samples: Iterable[Host], top: int, room: tuple[int, int]) -> tuple[Line, ...]:
     """Draw the footprint of the last hour as an area that ends at the newest sample.
 
     Args:
         samples: oldest first.
         top: bytes at the upper edge.
-        size: cells in a row, and rows with the one that says what it is.
+        room: cells in a row, and rows with the one that says what it is.
     """
-    width, height = size
+    width, height = room
     known = [(host.time, host.footprint) for host in samples if host.footprint is not None]
     if not known or not top:
         return ()
@@ -38,9 +38,8 @@ def draw_trace(samples: Iterable[Host], top: int, size: tuple[int, int]) -> tupl
             before = columns[column]
             columns[column] = (0.0, max(footprint, before[1] if before else 0.0))
     area = fill(_held(columns), Limits(0.0, float(top)), height - 1)
-    shown = min(TRACE_SECONDS, end - known[0][0])
     caption = spread(
-        line(("footprint, last hour", "muted")), line((f"{duration(shown)} known", "muted")), width
+        line(("footprint, last hour", "muted")), line((f"up to {size(top)}", "muted")), width
     )
     return (*(line((row, "band")) for row in area), caption)
 

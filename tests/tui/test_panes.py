@@ -151,7 +151,7 @@ def test_the_last_hour_is_an_area_that_ends_now() -> None:
         for at in range(0, 3601, 10)
     ]
     rows = [plain(row) for row in draw_trace(hosts, 8 * GB, (40, 5))]
-    assert rows[-1] == "footprint, last hour    1 h 00 min known"
+    assert rows[-1] == "footprint, last hour       up to 8.00 GB"
     assert rows[0] == " " * 20 + "⣿" * 20
     assert rows[3] == "⣿" * 40
     assert draw_trace([], 8 * GB, (40, 5)) == ()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from textual import events
 
     from engine.view import RunView
+    from tui.curve import Curve
     from tui.watch import RunWatch
 
 AXES: tuple[Axis, ...] = ("iterations", "tokens", "hours")
@@ -34,6 +35,7 @@ LEAST_EXTENT: dict[Axis, float] = {"iterations": 16.0, "tokens": 1000.0, "hours"
 ZOOM_FACTOR = 0.5
 PAN_SHARE = 0.25
 """How much of what is in sight one key moves."""
+_SHARE_AVERAGED = 10
 _STAGES_SHOWN = 6
 _WIDE = 64
 _MEDIUM = 44
@@ -66,6 +68,9 @@ class LossPane(Pane):
         self._drawn_for: tuple[object, ...] = ()
         self._chart: tuple[Line, ...] = ()
         self._span = Limits(0.0, 1.0)
+        self._window = 0
+        self._average = math.nan
+        """The moving average as it is drawn, at the cursor or at the end."""
         self._dragged_from: int | None = None
         self._has_dragged = False
 
@@ -163,7 +168,9 @@ class LossPane(Pane):
         if width < 3 * GUTTER or height < 2 * FRAME_ROWS:
             return Picture(top=line(("train ", "muted"), loss(view.steps.loss[-1])))
         self._draw_if_stale(self._plotter, watch, width, height)
-        left, right = rates_legend(view) if self.shows_rates else _legend(view, width)
+        left, right = (
+            rates_legend(view) if self.shows_rates else _legend(view, self._average, width)
+        )
         return Picture(self._chart, self._settings(width), left, right)
 
     @property
@@ -221,6 +228,7 @@ class LossPane(Pane):
             return
         self._drawn_for = wanted
         self._buckets.absorb(view.steps)
+        self._window = effective_window(self.look.window, steps)
         self._chart = self._draw(plotter, watch, part, (width, height))
 
     def _draw(
@@ -242,11 +250,12 @@ class LossPane(Pane):
                 for b in self._rates
             ]
             return (*above, *draw_rates(plotter, curves, marks, look.axis, self._span, room))
-        begin = lead(part[0], look.window)
+        begin = lead(part[0], self._window)
         buckets = self._buckets
         if not self.zoom.is_whole:
             buckets = buckets.magnify(steps, begin, part[1] + 1, 2 * width)
-        curve = trace(buckets, steps, look.axis, look.window, part)
+        curve = trace(buckets, steps, look.axis, self._window, part)
+        self._average = _average_at(curve, marks.cursor)
         return (*above, *draw_chart(plotter, curve, marks, look, self._span, room))
 
     def _span_of(self, watch: RunWatch, part: tuple[int, int]) -> Limits:
@@ -297,10 +306,24 @@ def stages(watch: RunWatch) -> list[Line]:
     return rows[-_STAGES_SHOWN:]
 
 
-def _legend(view: RunView, width: int) -> tuple[Line, Line]:
+def effective_window(chosen: int, steps: int) -> int:
+    """Average over no more than a tenth of the run: over more, it would lag behind the curve."""
+    return min(chosen, max(WINDOWS[1], steps // _SHARE_AVERAGED))
+
+
+def _average_at(curve: Curve, cursor: float | None) -> float:
+    known = [
+        value
+        for x, value in zip(curve.x, curve.average, strict=True)
+        if math.isfinite(value) and (cursor is None or x <= cursor)
+    ]
+    return known[-1] if known else math.nan
+
+
+def _legend(view: RunView, mean: float, width: int) -> tuple[Line, Line]:
     """Name the glyphs of the chart, with their newest values."""
     train = line(("⣿ ", "band"), "train ", (loss(view.steps.loss[-1]), "strong"))
-    average = line(("━ ", "average"), "avg ", (loss(view.average_loss), "strong"))
+    average = line(("━ ", "average"), "avg ", (loss(mean), "strong"))
     left = (*train, ("   ", ""), *average) if width >= _WIDE else average
     if view.evaluations and math.isfinite(view.evaluations[-1].val_loss):
         newest = loss(view.evaluations[-1].val_loss)

@@ -23,6 +23,8 @@ _TIGHT = 0.05
 _DETAILED_ROWS = 12
 _LEAST_TRACE_ROWS = 3
 _MOST_TRACE_ROWS = 12
+_SEEN = 4
+_HEADROOM = 1.25
 _NONE = "–"
 BASE, LORA, GRADIENTS, OPTIMISER = ("█", "accent"), ("▚", "val"), ("▞", "warn"), ("▟", "good")
 ACTIVATIONS, CACHE, OTHER = ("▓", "band"), ("▒", "muted"), ("░", "muted")
@@ -81,7 +83,9 @@ class MemoryPane(Pane):
         if wanted != self._traced_for:
             self._traced_for = wanted
             most = max((host.footprint or 0 for host in view.host_trace), default=0)
-            self._trace = draw_trace(view.host_trace, max(budget, most), room)
+            # Of a budget hardly used, nothing would be seen.
+            top = max(budget, most) if most * _SEEN >= budget else round(most * _HEADROOM)
+            self._trace = draw_trace(view.host_trace, top, room)
         return self._trace
 
 

@@ -113,7 +113,7 @@ def _ends(watch: RunWatch, width: int) -> Line:
         clock(watch.now + max(0.0, left.seconds + sign * left.spread), watch.now)
         for sign in (-1, 1)
     )
-    words = f"{early} to {late}"
+    words = f"{early} to {late}" if early != late else late
     if len(words) + _LABEL > width:
         words = f"by {late}"
     return _row("ends", words)
