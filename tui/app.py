@@ -57,6 +57,7 @@ class LoraTuiApp(LeavingApp):
         self._home = home
         self._doors = doors
         self._now = now
+        self._help: HelpScreen | None = None
         for theme in THEMES:
             self.register_theme(theme)
         self.use(settings or Settings())
@@ -104,8 +105,13 @@ class LoraTuiApp(LeavingApp):
 
     def action_help(self) -> None:
         """Show every key."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.settings.keys))
+        if isinstance(self.screen, HelpScreen):
+            return
+        # Kept once it is laid out: the next time it is there at once.
+        if self._help is None:
+            self._help = HelpScreen(self.settings.keys)
+            self.install_screen(self._help, "help")  # pyright: ignore[reportUnknownMemberType]
+        self.push_screen("help")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer in the palette what the keys would do now."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _KEY_WIDTH = 11
 _INDENT = 2 + _KEY_WIDTH
+_BOX_WIDTH, _MOST_PERCENT = 76, 96
+_AROUND = 7
+"""Cells of the frame, the padding and the scroll bar."""
 _SIGNS = (
     ("⣿", "loss of every step: from the least to the greatest in that stretch"),
     ("━", "its moving average"),
@@ -57,6 +60,7 @@ class HelpScreen(ModalScreen[None]):
         border-title-color: $primary;
         border-title-style: bold;
         border-subtitle-color: $text-muted;
+        overflow-y: scroll;
         scrollbar-size-vertical: 1;
         scrollbar-background: $surface;
         scrollbar-color: $foreground 30%;
@@ -68,20 +72,21 @@ class HelpScreen(ModalScreen[None]):
         self._moved = moved
 
     def compose(self) -> ComposeResult:
-        """Lay out the table."""
+        """Lay out the table, wrapped to the width that it will have."""
+        width = min(_BOX_WIDTH, self.app.size.width * _MOST_PERCENT // 100) - _AROUND  # pyright: ignore[reportUnknownMemberType]
         with VerticalScroll() as box:
             box.border_title = "help"
             box.border_subtitle = "↑ ↓ scroll · esc closes"
-            yield HelpText(self._moved)
+            yield HelpText(max(1, width), self._moved)
 
 
 class HelpText(Static):
-    """The table, wrapped to whatever width it gets."""
+    """The table, wrapped again where it gets another width than it was made for."""
 
-    def __init__(self, moved: dict[str, str]) -> None:
-        super().__init__()
+    def __init__(self, width: int, moved: dict[str, str]) -> None:
+        super().__init__(help_text(width, moved))
         self._moved = moved
-        self._width = 0
+        self._width = width
 
     def on_resize(self) -> None:
         """Wrap anew."""
