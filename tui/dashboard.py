@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Horizontal
@@ -38,6 +39,7 @@ CLOCK_TICKS = 10
 """Ticks after which clocks are drawn again, whatever happened."""
 STILL_TICKS = 50
 """The same while the run stands still: only ages of minutes grow then."""
+SETTLE_STEPS = 10_000
 MOVE_SHARE = 0.02
 """How much of what the curve shows one key goes back or forth."""
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
@@ -115,6 +117,7 @@ class Dashboard(Screen[None]):
         self._has_home = has_home
         self._ticks = 0
         self._is_stale = True
+        self._settled_steps = 0
         self._lifecycle: tuple[object, ...] = ()
         self._beacon: Beacon | None = None
 
@@ -160,6 +163,7 @@ class Dashboard(Screen[None]):
         if happened:
             self._lifecycle = lifecycle
             self.refresh_bindings()
+        self._settle()
 
     def draw(self) -> None:
         """Draw everything as it is now; panes paint only what changed."""
@@ -340,6 +344,19 @@ class Dashboard(Screen[None]):
     @property
     def _own_app(self) -> App[None]:
         return cast("App[None]", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    def _settle(self) -> None:
+        """Keep what stays to the end out of what is searched for garbage.
+
+        What the libraries made, and every step's event: searched through each time, it would hold
+        up keys for a tenth of a second.
+        """
+        steps = len(self.run_watch.whole.steps)
+        due = steps - self._settled_steps >= SETTLE_STEPS or (steps and not self._settled_steps)
+        if due and not self._own_app.is_headless:
+            self._settled_steps = steps
+            gc.collect()
+            gc.freeze()
 
     def _hush(self, _: object = None) -> None:
         # Textual's queue of writes would fill up where nobody reads them any more, and block.

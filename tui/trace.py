@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from engine.events import Host
 
-TRACE_SECONDS = 3600.0
+SPANS = ((300.0, "5 min"), (900.0, "15 min"), (3600.0, "hour"))
+"""How much is drawn: of a run that is young, the shortest of them that holds all of it."""
 
 
 def draw_trace(samples: Iterable[Host], top: int, room: tuple[int, int]) -> tuple[Line, ...]:
-    """Draw the footprint of the last hour as an area that ends at the newest sample.
+    """Draw the footprint of up to the last hour as an area that ends at the newest sample.
 
     Args:
         samples: oldest first.
@@ -30,16 +31,17 @@ def draw_trace(samples: Iterable[Host], top: int, room: tuple[int, int]) -> tupl
     if not known or not top:
         return ()
     end = known[-1][0]
+    span, name = next((span for span in SPANS if span[0] >= end - known[0][0]), SPANS[-1])
     columns: list[Stroke] = [None] * (2 * width)
     for time, footprint in known:
-        column = int((1 - (end - time) / TRACE_SECONDS) * 2 * width)
+        column = int((1 - (end - time) / span) * 2 * width)
         if 0 <= column <= 2 * width:
             column = min(column, 2 * width - 1)
             before = columns[column]
             columns[column] = (0.0, max(footprint, before[1] if before else 0.0))
     area = fill(_held(columns), Limits(0.0, float(top)), height - 1)
     caption = spread(
-        line(("footprint, last hour", "muted")), line((f"up to {size(top)}", "muted")), width
+        line((f"footprint, last {name}", "muted")), line((f"up to {size(top)}", "muted")), width
     )
     return (*(line((row, "band")) for row in area), caption)
 

@@ -155,6 +155,9 @@ def test_the_last_hour_is_an_area_that_ends_now() -> None:
     assert rows[0] == " " * 20 + "⣿" * 20
     assert rows[3] == "⣿" * 40
     assert draw_trace([], 8 * GB, (40, 5)) == ()
+    young = [plain(row) for row in draw_trace(hosts[:31], 8 * GB, (40, 5))]
+    assert young[-1].startswith("footprint, last 5 min")
+    assert young[3] == "⣿" * 40
     older = Host(time=START - 4000, pressure="green", footprint=8 * GB)
     assert next(plain(row) for row in draw_trace([older, *hosts], 8 * GB, (40, 5))) == rows[0]
 

@@ -124,10 +124,11 @@ def _heat_and_power(host: Host) -> tuple[Span, Span]:
 def _cause(host: Host, width: int) -> tuple[Span, Span]:
     """Say who uses more memory than when the machine was last calm."""
     growth = Growth(host.run_growth, host.others_growth)
+    style = "muted" if host.pressure in ("green", None) else "warn"
     words = size if width >= _ROOM_FOR_POLICY else tight_size
     run, others = growth.run or 0, growth.others or 0
     grown = {"run": run, "others": others, "both": run + others}.get(growth.fault, 0)
-    return (FAULT_WORDS[growth.fault], ""), (f"+{words(grown)}" if grown else "", "warn")
+    return (FAULT_WORDS[growth.fault], ""), (f"+{words(grown)}" if grown else "", style)
 
 
 def _guard(view: RunView, width: int) -> tuple[Span, Span]:
