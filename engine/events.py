@@ -133,6 +133,8 @@ class Started(Event):
     budget: int
     """Bytes that the run may use."""
     plan: MemoryPlan
+    working_set: int | None = None
+    """Bytes that the device recommends one process to use; None where it does not say."""
     iteration: int = 0
     """The last iteration already done: 0 for a fresh run. Later ones in the journal are undone."""
     parent: str = ""

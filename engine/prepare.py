@@ -178,6 +178,7 @@ def started(
         device=device_name(),
         budget=prepared.budget_bytes,
         plan=prepared.memory,
+        working_set=recommended_working_set(),
         config=config.model_dump(mode="json"),
         versions=versions(),
     )
@@ -204,13 +205,18 @@ def has_fused_attention(settings: StepSettings) -> bool:
     return settings.score_bytes is None and mx.cuda.is_available()
 
 
+def recommended_working_set() -> int | None:
+    """Return the bytes that the device recommends one process to use; None where it does not."""
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    return recommended if isinstance(recommended, int) and recommended > 0 else None
+
+
 def default_budget() -> int:
     """Return what a run may use on this machine, in bytes.
 
     On Apple GPUs nine tenths of the recommended working set, elsewhere seven tenths of the memory.
     """
-    recommended = mx.device_info().get("max_recommended_working_set_size")
-    if isinstance(recommended, int) and recommended > 0:
+    if recommended := recommended_working_set():
         return recommended * 9 // 10
     memory = mx.device_info().get("memory_size") if not device_is_cpu() else None
     total = memory if isinstance(memory, int) else psutil.virtual_memory().total

@@ -46,7 +46,7 @@ class ChatApp(App[None]):
 
     def action_help(self) -> None:
         """Show every key."""
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen({}))
 
     def action_suspend_run(self) -> None:
         """Give the shell back for now."""

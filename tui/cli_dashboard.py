@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from engine.runs import home
+from tui.beacon import NO_PROGRESS
 from tui.cli_records import RunRecords
 from tui.controls import Bench
 from tui.farewell import NOTHING_MADE, last_words
 from tui.fuse import FuseScreen
 from tui.plain import FAILED_EXIT
+from tui.settings import load_settings
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import StrayOutput, say
 
@@ -154,11 +157,16 @@ def show_app(
         The exit code.
     """
     exit_code = FAILED_EXIT
+    app.use(load_settings(home()))
     app.error_console = Console(file=stray.screen, markup=False, highlight=False)
     try:
         app.run()
         exit_code = app.return_code or 0
     finally:
+        if stray.screen.isatty():
+            # Whatever ended the app, and however far it got in doing so itself.
+            stray.screen.write(NO_PROGRESS)
+            stray.screen.flush()
         if run := newest_run():
             with _leaving_at_once():
                 _end(run, stray, exit_code)

@@ -60,7 +60,7 @@ class CheckpointDesk:
             case "delete":
                 await self._delete(saved)
             case "try":
-                self._board.post_message(self._board.TryAsked(saved.iteration))
+                self._board.action_try(saved.iteration)
             case "fuse":
                 screen = self._bench.fuse(self._watch.controls.path, saved.iteration)
                 await asking.ask(self._board, screen)

@@ -21,7 +21,8 @@ class Forecast:
 def forecast(watch: RunWatch) -> Forecast | None:
     """Say how long a run will still take; None when it is over or cannot tell yet."""
     step = watch.view.last_step
-    if step is None or step.eta_seconds is None or watch.is_over:
+    is_over = watch.is_over and watch.place is None
+    if step is None or step.eta_seconds is None or is_over:
         return None
     # While training the clock runs down between reports; while paused it stands still.
     elapsed = max(0.0, watch.now - step.time) if watch.view.status == "training" else 0.0

@@ -153,6 +153,9 @@ class HomeScreen(Screen[None]):
         except (LoraTuiError, OSError) as error:
             self.show_problem(str(error))
             return
+        # The app may have ended meanwhile.
+        if not self.query("#runs"):
+            return
         is_first = self._home.runs is None
         if home != self._home or is_first:
             self._show(home)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.events import CheckpointDeleted, Ended, Progress
 from engine.view import RunView
+from tui.timeline import Timeline
 from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ class RunWatch:
 
     def __init__(self, controls: RunControls, now: Callable[[], float]) -> None:
         self.controls = controls
-        self.view = RunView()
+        self.whole = RunView()
+        """The run as far as it got, wherever somebody looks."""
+        self.place: int | None = None
+        """The step that somebody looks back at, as a place in the history; None at the end."""
+        self._past = self.whole
+        self._timeline: Timeline | None = None
         self.progress: Progress | None = None
         """The newest word on work besides training, while it goes on."""
         self.asked: list[Asked] = []
@@ -64,6 +70,24 @@ class RunWatch:
         self._folded = 0
         self.is_started = False
         self._is_broken_off = False
+        self._past_time = 0.0
+
+    @property
+    def view(self) -> RunView:
+        """The run as it is, or as it was where somebody looks back."""
+        return self.whole if self.place is None else self._past
+
+    def look_at(self, place: int | None) -> None:
+        """Look back at a step of a run that is over; None or the last step is the end."""
+        last = len(self.whole.steps) - 1
+        if not self.is_over or place is None or place >= last:
+            self.place = None
+            return
+        if self._timeline is None:
+            self._timeline = Timeline(self.controls.events)
+        self.place = max(0, place)
+        self._past = self._timeline.view_at(self.place)
+        self._past_time = self._timeline.time_at(self.place)
 
     def start(self) -> None:
         """Begin the run."""
@@ -78,16 +102,16 @@ class RunWatch:
         new = events[self._folded : self._folded + FOLD_AT_ONCE]
         self._folded += len(new)
         for event in new:
-            self.view.apply(event)
+            self.whole.apply(event)
             self._last_time = event.time
             if isinstance(event, Progress):
                 self.progress = event
-        if not self.view.activity:
+        if not self.whole.activity:
             self.progress = None
         open_before = len(self.asked)
         self.asked = [asked for asked in self.asked if not self._is_answered(asked)]
         is_caught_up = self._folded >= len(events)
-        broken_off = self.is_started and is_caught_up and not is_alive and not self.view.is_over
+        broken_off = self.is_started and is_caught_up and not is_alive and not self.whole.is_over
         changed = bool(new) or broken_off != self._is_broken_off or len(self.asked) != open_before
         self._is_broken_off = broken_off
         return changed
@@ -126,6 +150,8 @@ class RunWatch:
     @property
     def now(self) -> float:
         """The time of day that clocks count from: of a run that is over, its last word."""
+        if self.place is not None:
+            return self._past_time
         return self._last_time if self.is_over else self._now()
 
     @property
@@ -136,12 +162,12 @@ class RunWatch:
     @property
     def standing(self) -> Standing:
         """Where the run stands, in one word."""
-        return "interrupted" if self._is_broken_off else self.view.status
+        return "interrupted" if self._is_broken_off else self.whole.status
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of this run."""
-        return self.view.is_over or self._is_broken_off
+        return self.whole.is_over or self._is_broken_off
 
     @property
     def is_steerable(self) -> bool:
@@ -181,8 +207,8 @@ class RunWatch:
     @property
     def refused_input(self) -> Ended | None:
         """The end of a run that never started because what it was given is wrong."""
-        ended = self.view.ended
-        if ended and ended.exit_code == BAD_INPUT and self.view.started is None:
+        ended = self.whole.ended
+        if ended and ended.exit_code == BAD_INPUT and self.whole.started is None:
             return ended
         return None
 

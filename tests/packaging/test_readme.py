@@ -15,7 +15,7 @@ from engine.config import load_config, parse_override
 from engine.resume import FREE
 from tests.packaging.shell import ROOT, UV, run
 from tests.tmux import HAS_TMUX, NEEDS_TMUX, Terminal
-from tui.bindings import keys
+from tui.bindings import KEYS, keys
 from tui.cli import cli
 
 if TYPE_CHECKING:
@@ -123,7 +123,16 @@ def test_every_key_of_a_run_is_told() -> None:
     assert shown - set(told) == set()
 
 
-def test_the_picture_is_there() -> None:
+def test_every_key_that_can_be_moved_is_told() -> None:
+    part = README.partition("The ids are")[2].partition("An id that")[0]
+    told = set(re.findall(r"`([a-z_.]+)`", part))
+    known = {key.id for key in KEYS if key.place != "home"} - {"run.resume"}
+    missing = [name for name in known if name not in told and name.partition(".")[2] not in told]
+    assert missing == []
+
+
+def test_the_pictures_are_there() -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert pictures == ["tests/pictures/dashboard.svg"]
-    assert (ROOT / pictures[0]).read_text(encoding="utf-8").startswith("<svg")
+    assert pictures == ["tests/pictures/demo-120x40.svg", "tests/pictures/demo-80x24.svg"]
+    for picture in pictures:
+        assert (ROOT / picture).read_text(encoding="utf-8").startswith("<svg")

@@ -219,6 +219,14 @@ class ScriptedRun:
         share = self.iteration / self.iterations
         return 0.95 + 1.9 * math.exp(-9 * share) + 0.25 * (1 - share)
 
+    def _rate(self) -> float:
+        """Warm up, then come down like a cosine."""
+        share = self.iteration / self.iterations
+        return 2e-4 * min(1.0, 50 * share) * (1 + math.cos(math.pi * share)) / 2
+
+    def _norm(self) -> float:
+        return 0.8 + 0.3 * math.sin(self.iteration) + math.exp(-self.iteration / 400)
+
     def _step(self, loss: float | None = None) -> None:
         self.iteration += 1
         draw = self._random
@@ -232,10 +240,11 @@ class ScriptedRun:
         left = (self.iterations - self.iteration) * self._step_seconds
         is_update = self.iteration % 32 == 0
         self._say(ev.Step(
-            time=self.time, iteration=self.iteration, loss=loss, learning_rate=2e-4, tokens=tokens,
-            seconds=seconds, tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
+            time=self.time, iteration=self.iteration, loss=loss, tokens=tokens,
+            learning_rate=self._rate(), seconds=seconds,
+            tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
             trained_tokens=self._tokens, eta_seconds=left, eta_low_seconds=0.93 * left,
-            eta_high_seconds=1.07 * left, gradient_norm=0.8 if is_update else None,
+            eta_high_seconds=1.07 * left, gradient_norm=self._norm() if is_update else None,
             updates=self.iteration // 32, width=width, micro_batch=1,
             epoch=self.iteration * 4 / 812,
             memory=ev.Memory(
@@ -268,6 +277,8 @@ class ScriptedRun:
             thermal="nominal", on_battery=False, battery_percent=100.0,
             to_yellow=0.38 if pressure == "green" else 0.0, available=round(2.1 * GB),
             memory_total=round(8.6 * GB), footprint=round(5.6 * GB), disk_free=round(91.2 * GB),
+            run_growth=0, others_growth=0 if pressure == "green" else round(1.4 * GB),
+            swap_out_bytes_per_second=0.0,
         ))  # fmt: skip
 
     def _sampled(self, text: str, *, base: bool = False) -> ev.Sampled:
@@ -341,6 +352,7 @@ def started(time: float, name: str, iterations: int) -> ev.Started:
         grad_accumulation_steps=32, micro_batch=1, widths=(512, 1024, 1536, 2048),
         trainable_parameters=36_929_536, total_parameters=1_580_643_840, step="layers",
         step_reason="layer by layer", device="Apple M2", budget=round(8.0 * GB), plan=plan,
+        config={"steps_per_eval": 500, "save_every": 500},
     )  # fmt: skip
 
 
