@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,10 @@ QUIET_JOIN_SECONDS = 0.5
 JOIN_SECONDS = 30.0
 """How long the step in flight may take to end once the screen is gone."""
 FOLDER_LOOK_SECONDS = 0.2
+
+SWITCH_SECONDS = 0.0005
+"""How long the trainer waits for the interpreter, at every layer, while the screen is drawn;
+Python's own 5 ms would cost a step some percent."""
 
 
 class SteeredRun:
@@ -157,6 +162,7 @@ def show_app(
         The exit code.
     """
     exit_code = FAILED_EXIT
+    sys.setswitchinterval(SWITCH_SECONDS)
     app.use(load_settings(home()))
     app.error_console = Console(file=stray.screen, markup=False, highlight=False)
     try:

@@ -210,6 +210,9 @@ def train(folder: Path, config: Path, *, has_dashboard: bool) -> float:
     surroundings = environment(folder)
     # As a person starts it: the program chooses the threads of arithmetic.
     del surroundings["OPENBLAS_NUM_THREADS"]
+    # Where MLX lies beside the interpreter, as on a lent GPU machine.
+    if path := os.environ.get("PYTHONPATH"):
+        surroundings["PYTHONPATH"] += f"{os.pathsep}{path}"
     if has_dashboard:
         with Screen(command, surroundings, (120, 40)) as screen:
             screen.wait_for("✓ completed", PATIENCE)
