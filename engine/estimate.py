@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from engine.events import StepMethod
     from engine.shapes import LayerShape, Linear, ModelShape
 
-SCORE_ARRAYS = 3
-"""Score-sized arrays that attention's backward pass holds at once. This and what else holds for
-compiled steps is measured on a GPU, for 36 configurations (tests/bench/planned_gpu.json)."""
-LINGERING, QUANTIZED_LINGERING = 1.0, 1.5
-"""Matrices of the last chunk's logits still held when the first layer's gradients appear, for whole
-and for quantised weights: the mean of what was measured, which is none to two and none to three."""
+SCORE_ARRAYS = 4
+"""Score-sized arrays that attention's backward pass holds at once."""
 EAGER_ARRAYS, EAGER_SCORE_ARRAYS = 7, 2
 """Uncompiled, MLX makes arrays up to a hundred operations ahead of what is computed: so many more
 of the widest output, while attention's are gone by then. Measured on a CPU with tiny Llamas in
@@ -49,8 +45,6 @@ class StepShape:
     hidden: int
     vocabulary: int
     heads: int
-    attended: int
-    """Elements of attention's output for a position."""
     itemsize: int
     """Bytes of an activation's element."""
     backward_bytes: int
@@ -61,8 +55,6 @@ class StepShape:
     """A position's linear outputs in that layer."""
     matrix_bytes: int
     """Matrices that the layer's backward pass makes, whatever the positions."""
-    lingering: float
-    """Bytes a logit of the last chunk still takes when the layers' backward pass begins."""
     is_eager: bool = False
     """Whether nothing is compiled, as on a CPU."""
 
@@ -123,13 +115,11 @@ def step_shape(model: ModelShape, config: RunConfig, *, is_eager: bool = False) 
         hidden=model.hidden,
         vocabulary=model.vocabulary,
         heads=model.heads,
-        attended=model.heads * model.head_width,
         itemsize=model.itemsize,
         backward_bytes=_backward_bytes(heaviest, model, config, is_eager=is_eager),
         retained_bytes=_retained_bytes(heaviest, model, config),
         output_bytes=outputs * model.itemsize,
         matrix_bytes=_matrix_bytes(heaviest, model, config),
-        lingering=_lingering(heaviest) * model.itemsize,
         is_eager=is_eager,
     )
 
@@ -149,11 +139,11 @@ def _backward_bytes(
 ) -> int:
     """What a layer's backward pass holds for a position.
 
-    Of a linear module its output and, but for compiled LoRA, the gradient of it; of LoRA its
-    product and that one's gradient, and below float32 its input, all in float32. Measured for
-    Qwen2.5-1.5B in float16 on a GPU: from 2,048 to 4,096 positions it grows by 14.0 bytes a
-    position and output. Dropout keeps a mask and what it let through (measured on a CPU: 3.2 bytes
-    an input in float16), DoRA the outputs before they are scaled.
+    Of a linear module its output and the gradient of it; of LoRA its product and that one's
+    gradient, and below float32 its input, all in float32. Measured for Qwen2.5-1.5B in float16 on a
+    GPU: 16.7 bytes a position and output where this says 16. Dropout keeps a mask and what it let
+    through (measured on a CPU: 3.2 bytes an input in float16), DoRA the outputs before they are
+    scaled.
     """
     adapted = _adapted(layer, config)
     itemsize = model.itemsize
@@ -161,7 +151,7 @@ def _backward_bytes(
     for module in _matrices(layer):
         each = 2 * itemsize
         if module.path in adapted:
-            each = (2 if is_eager else 1) * itemsize + 2 * 4 + (4 if itemsize < 4 else 0)
+            each += 2 * 4 + (4 if itemsize < 4 else 0)
             each += itemsize if config.fine_tune_type == "dora" else 0
             total += 4 * config.lora_parameters.rank
             if config.lora_parameters.dropout:
@@ -189,10 +179,6 @@ def _retained_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> 
     return total
 
 
-def _lingering(layer: LayerShape) -> float:
-    return QUANTIZED_LINGERING if any(m.is_quantized for m in layer.linears) else LINGERING
-
-
 def _matrix_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> int:
     """DoRA adds its update to each matrix in float32; a quantised one is unpacked before."""
     if config.fine_tune_type != "dora":
@@ -213,12 +199,10 @@ def with_step(plan: MemoryPlan, shape: StepShape, size: StepSize, rows: int) -> 
 
     The tail runs while no layer does, so only what it needs beyond a layer adds to the peak. In a
     step of one micro-batch a layer's input is gone when its gradients appear, and there are none
-    yet in the tail. The device may not have released the last chunk's logits when the backward pass
-    begins.
+    yet in the tail.
     """
     positions = rows * size.width
     scores = rows * shape.heads * size.width**2 * shape.itemsize
-    is_blocked = size.score_bytes is not None and scores > size.score_bytes > 0
     if size.score_bytes is not None:
         scores = min(scores, size.score_bytes)
     score_arrays = EAGER_SCORE_ARRAYS if shape.is_eager else SCORE_ARRAYS
@@ -232,10 +216,6 @@ def with_step(plan: MemoryPlan, shape: StepShape, size: StepSize, rows: int) -> 
     inputs = shape.layers * positions * shape.hidden * shape.itemsize
     to_come = plan.adapters if rows >= size.batch else 0
     chunk = min(size.chunk, positions) * shape.vocabulary
-    if not shape.is_eager:
-        layer += round(shape.lingering * chunk)
-        # In blocks, output and its gradient are multiplied in float32.
-        layer += 4 * positions * shape.attended if is_blocked else 0
     held = max(0, inputs - to_come) + layer
     return replace(plan, activations=held, tail=max(0, inputs - to_come + chunk * logit - held))
 

@@ -7,19 +7,14 @@ comes back as NaN.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import types
-import typing
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from engine.data_facts import Preflight  # noqa: TC001 - read when events are built
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from engine.memory_facts import Memory as Memory
+from engine.memory_facts import MemoryPlan as MemoryPlan
+from engine.plain_values import build, plain_fields
 
 Pressure = Literal["green", "yellow", "red"]
 CheckpointReason = Literal[
@@ -33,39 +28,6 @@ Stage = Literal[
     "libraries", "download", "model", "data", "plan", "check", "evaluate", "sample", "test"
 ]  # fmt: skip
 StepMethod = Literal["layers", "whole-graph"]
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """MLX's own counters and the process's footprint, in bytes."""
-
-    active: int = 0
-    """Arrays that are alive."""
-    peak: int = 0
-    """The most that was alive at once during this step."""
-    cache: int = 0
-    """Freed buffers that MLX keeps for reuse."""
-    footprint: int | None = None
-    """What the operating system charges this process with; None where it cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Where a run's memory is expected to go, by component, in bytes."""
-
-    base: int = 0
-    adapters: int = 0
-    gradients: int = 0
-    optimizer: int = 0
-    activations: int = 0
-    tail: int = 0
-    data: int = 0
-    other: int = 0
-
-    @property
-    def peak(self) -> int:
-        """The sum: what MLX's peak counter should show."""
-        return sum(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +348,7 @@ KINDS: dict[str, type[Event]] = {
 
 def to_dict(event: Event) -> dict[str, Any]:
     """Return an event as plain JSON values, its kind first."""
-    return {"event": event.kind, **_plain_fields(event)}
+    return {"event": event.kind, **plain_fields(event)}
 
 
 def to_json(event: Event) -> str:
@@ -403,63 +365,4 @@ def from_dict(values: dict[str, Any]) -> Event | None:
         TypeError: when a field that has no default is missing.
     """
     kind = KINDS.get(values.get("event", ""))
-    return None if kind is None else _build(kind, values)
-
-
-def _plain_fields(value: Any) -> dict[str, Any]:
-    return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value):
-        return _plain_fields(value)
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in typing.cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in typing.cast("list[Any]", value)]
-    return value
-
-
-@cache
-def _readers(kind: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """Each field's name, and what makes its value from JSON's; None where it is the same."""
-    hints = typing.get_type_hints(kind)
-    return tuple((f.name, _reader(hints[f.name])) for f in fields(kind))
-
-
-def _build(kind: type, values: dict[str, Any]) -> Any:
-    return kind(
-        **{
-            name: values[name] if read is None else read(values[name])
-            for name, read in _readers(kind)
-            if name in values
-        }
-    )
-
-
-def _reader(hint: Any) -> Callable[[Any], Any] | None:
-    if isinstance(hint, types.UnionType):
-        return None
-    if hint is float:
-        return _float
-    if is_dataclass(hint):
-        return functools.partial(_build_or_none, typing.cast("type", hint))
-    if typing.get_origin(hint) is tuple:
-        return functools.partial(_tuple, _reader(typing.get_args(hint)[0]))
-    return None
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _tuple(read: Callable[[Any], Any] | None, value: Any) -> tuple[Any, ...] | None:
-    if value is None:
-        return None
-    return tuple(value) if read is None else tuple(map(read, value))
-
-
-def _build_or_none(kind: type, value: Any) -> Any:
-    return None if value is None else _build(kind, value)
+    return None if kind is None else build(kind, values)

@@ -128,7 +128,7 @@ def test_what_a_gpu_took_was_planned_within_the_bars() -> None:
     errors = [abs(error) for error in replay()]
     assert len(errors) == 36
     assert statistics.median(errors) <= 0.02
-    assert max(errors) <= 0.1
+    assert max(errors) <= 0.12
 
 
 def test_a_step_adds_to_what_is_stored() -> None:

@@ -97,7 +97,7 @@ def test_buffers_kept_for_reuse_go_before_what_costs_quality() -> None:
     config = load_config("maximum", {"cache_limit_bytes": 1_000_000_000})
     fitted = fit(config, MAC, MIXED)
     assert fitted.plan.fits
-    assert [c.setting for c in fitted.changes] == ["tail_chunk", "cache_limit_bytes"]
+    assert [c.setting for c in fitted.changes] == ["cache_limit_bytes"]
     change = fitted.changes[-1]
     assert change.before == 1_000_000_000
     assert change.after == fitted.plan.budget - fitted.plan.memory.peak
