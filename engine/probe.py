@@ -33,7 +33,7 @@ MOST_SHARE = 0.02
 def probe(state: State) -> Iterator[ev.Event]:
     """Try the widest step, correct the plan, and work on fewer rows at once if it takes too much.
 
-    A stop leaves it unfinished and unsaid.
+    A stop, or a pause of the guard's, leaves it unfinished and unsaid.
     """
     prepared, rows = state.prepared, state.mailbox.micro_batch()
     if state.position.is_probed or not is_worthwhile(prepared, state.iteration):
@@ -94,7 +94,7 @@ def _settled(state: State) -> tuple[int, float]:
     """Try until it fits or nothing is left to give up; return peak in bytes and seconds of a step.
 
     Raises:
-        StepInterrupted: when a stop was asked for.
+        StepInterrupted: when the run is to end, or the guard wants it to stand still.
     """
     prepared = state.prepared
     batch, iteration = _widest(prepared)

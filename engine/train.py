@@ -91,9 +91,9 @@ def train(
             )
             yield ev.Warned(time=time.time(), message=message)
         with memory_limits(prepared.budget_bytes, config.cache_limit_bytes):
+            pulse.is_ready(is_metal=mx.metal.is_available())
             yield from probe(state)
             pulse.keeps(prepared.kept_bytes)
-            pulse.is_ready(is_metal=mx.metal.is_available())
             yield from _iterate(state)
 
 

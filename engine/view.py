@@ -120,6 +120,8 @@ class RunView:
     skipped_batches: int = 0
     paused_seconds: float = 0.0
     slept_seconds: float = 0.0
+    slept_since_step_seconds: float = 0.0
+    """How long the machine slept since the last step: no time in which it could be trained."""
     """How long the machine was asleep."""
     first_step_time: float | None = None
     version: int = 0
@@ -203,6 +205,7 @@ class RunView:
                 self.policy = event.policy
             case ev.Slept():
                 self.slept_seconds += event.seconds
+                self.slept_since_step_seconds += event.seconds
             case ev.Sampled():
                 self._apply_sampled(event)
             case ev.Ended():
@@ -292,7 +295,7 @@ class RunView:
             self.best = event
 
     def _apply_step(self, step: ev.Step) -> None:
-        self.last_step = step
+        self.last_step, self.slept_since_step_seconds = step, 0.0
         self.activity = ""
         self.steps.append(step)
         self.memory = step.memory

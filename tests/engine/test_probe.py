@@ -12,6 +12,7 @@ import pytest
 from engine import events as ev
 from engine import probe
 from engine.events import MemoryPlan
+from engine.guard import Pause, Pulse
 from engine.journal import read_history
 from engine.mailbox import Mailbox, Stop
 from engine.resume import Resume
@@ -157,6 +158,32 @@ def test_a_stop_leaves_a_probe_unsaid(mixed: Workshop) -> None:
     ended = told[-1]
     assert isinstance(ended, ev.Ended)
     assert (ended.status, ended.iteration, ended.hint) == ("stopped", 0, "Nothing was trained yet.")
+
+
+def test_the_guard_watches_over_the_probe(mixed: Workshop) -> None:
+    """A pause that it orders then is obeyed at once, and changes nothing."""
+    settings = FEW | {"deep_pause": True}
+    plain = mixed.run("unwatched", **settings)
+    mailbox, pulse = Mailbox(), Pulse()
+    directory = RunDirectory(mixed.folder / "watched")
+    told: list[ev.Event] = []
+    phases: list[str] = []
+    for event in train(mixed.config(**settings), directory, mailbox, pulse=pulse):
+        told.append(event)
+        match event:
+            case ev.Progress(message="trying the widest step"):
+                phases.append(pulse.facts("protect", micro_batch=1).phase)
+                mailbox.order(Pause("yellow for a test", is_deep=True))
+            case ev.Paused():
+                mailbox.resume()
+            case _:
+                pass
+    assert phases == ["training"]
+    (paused,) = [e for e in told if isinstance(e, ev.Paused)]
+    assert (paused.by, paused.iteration) == ("guard", 0)
+    assert not [e for e in told if isinstance(e, ev.Probed)]
+    adapters = (directory.adapters / "adapters.safetensors").read_bytes()
+    assert adapters == plain.weights
 
 
 def test_a_plan_is_corrected_by_what_was_measured() -> None:
