@@ -24,6 +24,7 @@ from engine.errors import ConfigError, did_you_mean
 from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
 from engine.report_names import names_in
+from engine.setting_problems import explain
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
 _REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"
@@ -275,7 +276,7 @@ def validate(values: dict[str, Any], source: str = "") -> RunConfig:
     try:
         return RunConfig.model_validate(given)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [explain(problem, _SECTIONS) for problem in error.errors()]
         raise ConfigError(
             problems, source, "Correct these settings, or give others with --set key=value."
         ) from None
@@ -355,46 +356,10 @@ def _default_section(key: str) -> dict[str, Any]:
     return field.default.model_dump() if field and isinstance(field.default, Section) else {}
 
 
-_WANTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "list": "a list, like [a, b]",
-    "dict": "settings of its own, like {key: value}",
-    "model": "settings of its own, like {key: value}",
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": RunConfig,
+    "lora_parameters": LoraParameters,
+    "lr_schedule": Schedule,
+    "hf_dataset": HubDataset,
 }
-"""What a setting should be, by the first word of pydantic's name for the problem."""
-
-
-def _explain(problem: Any) -> str:
-    """Turn one of pydantic's problems into a sentence for a person."""
-    location = [str(part) for part in problem["loc"] if part not in {"int", "str", "[key]"}]
-    key, value = ".".join(location), problem["input"]
-    match problem["type"]:
-        case "extra_forbidden":
-            owner: type[BaseModel] = {
-                "lora_parameters": LoraParameters,
-                "lr_schedule": Schedule,
-                "hf_dataset": HubDataset,
-            }.get(location[0] if len(location) > 1 else "", RunConfig)
-            hint = did_you_mean(location[-1], owner.model_fields)
-            if location[-1] == "alpha":
-                hint = " mlx-lm uses 'scale' directly: scale = alpha / rank."
-            return f"{key}: unknown setting.{hint}"
-        case "missing" if location[-1] == "scale":
-            alpha = " (alpha is not used: scale = alpha / rank)" if "alpha" in value else ""
-            return f"{key}: missing; it is the factor of the low-rank update, e.g. 20.0{alpha}"
-        case "missing":
-            return f"{key}: missing"
-        case "literal_error":
-            known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-            hint = did_you_mean(str(value), known)
-            return f"{key}: {value!r} is not one of {', '.join(known)}.{hint}"
-        case "value_error":
-            return f"{key}: {problem['ctx']['error']}"
-        case kind if wanted := _WANTED.get(kind.partition("_")[0]):
-            return f"{key}: should be {wanted}, not {value!r}"
-        case _:
-            text = problem["msg"].replace("Input should be", "should be")
-            return f"{key}: {text[:1].lower()}{text[1:]}, not {value!r}"
+"""What each section of the settings is made of."""

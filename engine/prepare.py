@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from engine.config import RunConfig
-    from engine.data.rows import Row
+    from engine.data.rows import DataRows, Row
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
     from engine.sample import Prompt
@@ -79,11 +79,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         InputError: when settings, data and model do not fit together.
     """
     config = yield from fetch(config)
-    yield _progress("data", "reading the data")
-    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
-    for note in rows.notes:
-        yield _progress("data", note)
-    _check_test(config, rows.test)
+    rows = yield from _read(config)
     yield _progress("model", f"loading {Path(config.model).name}")
     files = find_model(config)
     adapted = load_adapted(config, files)
@@ -94,14 +90,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     for message in rows.warnings:
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
-    plan = BatchPlan.build(
-        train.lengths,
-        train.trained_counts,
-        config.batch_size,
-        config.iters,
-        config.seed,
-        config.max_seq_length,
-    )
+    plan = BatchPlan.of(train, config)
     _check_positions(plan, train, files)
     found = preflight(config, rows, train, plan, adapted.tokenizer)
     yield ev.DataRead(time=time.time(), preflight=found)
@@ -130,11 +119,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             files=files,
             prompts=prompts_of(config, rows.valid),
             test=test,
-            fingerprints={
-                "model": files.fingerprint(),
-                "data": train.fingerprint(),
-                "validation data": valid.fingerprint() if valid else "",
-            },
+            fingerprints=_fingerprints(files, train, valid),
         ),
         files,
         settings,
@@ -279,6 +264,25 @@ def _keep_outputs(prepared: Prepared) -> None:
         used = prepared.stepper.keep_at_most(spare, prepared.micro_batch, max(prepared.plan.widths))
         prepared.kept_bytes = used
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
+
+
+def _read(config: RunConfig) -> Generator[ev.Event, None, DataRows]:
+    yield _progress("data", "reading the data")
+    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
+    for note in rows.notes:
+        yield _progress("data", note)
+    _check_test(config, rows.test)
+    return rows
+
+
+def _fingerprints(
+    files: ModelFiles, train: EncodedSplit, valid: EncodedSplit | None
+) -> dict[str, str]:
+    return {
+        "model": files.fingerprint(),
+        "data": train.fingerprint(),
+        "validation data": valid.fingerprint() if valid else "",
+    }
 
 
 def _check_test(config: RunConfig, rows: Sequence[Row]) -> None:

@@ -87,12 +87,9 @@ def reply(
     most = sampling.max_tokens
     if max_positions is not None:
         most = min(most, max_positions - len(prompt))
-    pieces = tokenizer.detokenizer
     was_training = model.training
     model.eval()
     began = time.perf_counter()
-    count = 0
-    ending: Ending = "length"
     steps = generate_step(
         mx.array(list(prompt)),
         model,
@@ -101,22 +98,36 @@ def reply(
         prefill_step_size=PREFILL_TOKENS,
     )
     try:
-        for token, _ in steps:
-            if int(token) in tokenizer.eos_token_ids:
-                ending = "end"
-                break
-            count += 1
-            pieces.add_token(int(token))
-            yield from _new(pieces)
-            if should_stop() or time.perf_counter() - began > sampling.max_seconds:
-                ending = "stopped" if should_stop() else "time"
-                break
-        pieces.finalize()
-        yield from _new(pieces)
+        tokens = (int(token) for token, _ in steps)
+        ending, count = yield from _spoken(
+            tokens, tokenizer, should_stop, began + sampling.max_seconds
+        )
     finally:
         steps.close()
         model.train(was_training)
     return Reply(ending, len(prompt), count, time.perf_counter() - began)
+
+
+def _spoken(
+    tokens: Iterator[int], tokenizer: Any, should_stop: Callable[[], bool], until: float
+) -> Generator[str, None, tuple[Ending, int]]:
+    """Yield the text of tokens as they come; return why it ended, and after how many."""
+    pieces = tokenizer.detokenizer
+    ending: Ending = "length"
+    count = 0
+    for token in tokens:
+        if token in tokenizer.eos_token_ids:
+            ending = "end"
+            break
+        count += 1
+        pieces.add_token(token)
+        yield from _new(pieces)
+        if should_stop() or time.perf_counter() > until:
+            ending = "stopped" if should_stop() else "time"
+            break
+    pieces.finalize()
+    yield from _new(pieces)
+    return ending, count
 
 
 def _new(pieces: Any) -> Iterator[str]:

@@ -6,7 +6,6 @@ index from wherever they stopped, and put wishes into the mailbox.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -29,6 +28,7 @@ from engine.host_events import guard_event, host_event, slept_event
 from engine.journal import Journal
 from engine.lock import RunLock
 from engine.mailbox import Mailbox, Stop
+from engine.mlx_thread import begin_thread, end_thread
 from engine.reporters import reporters_of
 
 if TYPE_CHECKING:
@@ -197,9 +197,7 @@ class Session:
                 time=time.time(), stage="libraries", message="loading MLX and its libraries"
             )
         )
-        from engine.blas import preload_openblas
-
-        preload_openblas()
+        begin_thread()
         from engine.train import train
 
         with ThreadPoolExecutor(1, "writer") as writer:
@@ -250,12 +248,7 @@ class Session:
             is_whole = self._past or self._resume is None or self._resume.parent
             describe(self.directory, self.config, self._events if is_whole else None)
         self._lock.release()
-        # The model hangs in cycles, and an idle screen may not collect them for hours.
-        gc.collect()
-        if mx := sys.modules.get("mlx.core"):
-            mx.clear_cache()
-            # Otherwise compiled streams outlive the thread and abort the process at its exit.
-            mx.clear_streams()
+        end_thread()
 
     def _record(self, event: ev.Event) -> None:
         """Append an event, and write it to the journal once the run has a directory.

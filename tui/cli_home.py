@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.events import Event, Policy
     from engine.machine import Machine
     from engine.runs import RunDirectory
+    from engine.session import Session
     from engine.use.talk import Talk
     from tui.cli_dashboard import SteeredRun
     from tui.draft import Draft, Fitting, Outlook
@@ -228,13 +229,9 @@ def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> S
     Raises:
         InputError: when it cannot be run.
     """
-    from tui.cli_dashboard import SteeredRun
-    from tui.cli_run import Asked, open_session, prepare, quieten_libraries
+    from tui.cli_run import Asked, open_session, prepare
 
-    quieten_libraries()
-    run = SteeredRun(open_session(*prepare(Asked(name))), stray)
-    started.append(run)
-    return run
+    return _steered(open_session(*prepare(Asked(name))), stray, started)
 
 
 def _start_draft(draft: Draft, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
@@ -243,14 +240,10 @@ def _start_draft(draft: Draft, stray: StrayOutput, started: list[SteeredRun]) ->
     Raises:
         InputError: when it cannot be run.
     """
-    from tui.cli_dashboard import SteeredRun
     from tui.cli_draft import asked_for
-    from tui.cli_run import open_session, prepare, quieten_libraries
+    from tui.cli_run import open_session, prepare
 
-    quieten_libraries()
-    run = SteeredRun(open_session(*prepare(asked_for(draft))), stray)
-    started.append(run)
-    return run
+    return _steered(open_session(*prepare(asked_for(draft))), stray, started)
 
 
 def _resume(path: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
@@ -259,12 +252,17 @@ def _resume(path: str, stray: StrayOutput, started: list[SteeredRun]) -> Steered
     Raises:
         LoraTuiError: when it cannot go on.
     """
-    from tui.cli_dashboard import SteeredRun
     from tui.cli_resume import prepare_resume
-    from tui.cli_run import open_session, quieten_libraries
+    from tui.cli_run import open_session
+
+    return _steered(open_session(*prepare_resume(path, {}), has_past=True), stray, started)
+
+
+def _steered(session: Session, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:
+    from tui.cli_dashboard import SteeredRun
+    from tui.cli_run import quieten_libraries
 
     quieten_libraries()
-    session = open_session(*prepare_resume(path, {}), has_past=True)
     run = SteeredRun(session, stray)
     started.append(run)
     return run

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from engine.conversation import Message, Reply
     from engine.score import Score
-    from engine.use.evaluate import Done, Note
+    from engine.use.evaluate import Done
+    from engine.use.worker import Note
 
 T = TypeVar("T")
 INTERRUPTED, BROKEN_PIPE = 130, 141

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Input, OptionList, Static
 
 from engine.errors import LoraTuiError
-from tui import asking
+from tui import asking, home_rows
 from tui.bindings import bindings
 from tui.confirm import CHANGE, DELETE, START, delete_run_question, misfit_question
 from tui.home_rows import DEMO, SORTS, chosen, preset_details, preset_row, run_details, run_row
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from tui.draft import Draft
     from tui.new_run import Drafted
 
-LOGO = "█   █▀█ █▀█ ▄▀█   ▀█▀ █ █ █\n█▄▄ █▄█ █▀▄ █▀█    █  █▄█ █"
-SENTENCE = "Fine-tune a language model overnight,\nand watch it from here."
-WELCOME = (
-    "New here? Press enter on demo: it trains a tiny model in about a minute, without a network, "
-    "and shows every part of the screen.\n"
-    "Then n makes a run of your own: choose a model and data, and see what memory and time it "
-    "takes before anything starts.\n"
-    "Stopping saves; nothing is ever lost. Your runs will be listed here."
-)
 WIDTHS = [(0, "-narrow"), (72, "-roomy")]
 LOOK_SECONDS = 3.0
 """Between two looks at the runs, which other processes may train."""
@@ -105,10 +96,10 @@ class HomeScreen(Screen[None]):
         """Lay out the page."""
         with Vertical(id="page"):
             with Horizontal(id="brand"):
-                yield Static(LOGO, id="logo", markup=False)
-                yield Static(SENTENCE, id="sentence", markup=False)
+                yield Static(home_rows.LOGO, id="logo", markup=False)
+                yield Static(home_rows.SENTENCE, id="sentence", markup=False)
             yield Static(id="problem", markup=False)
-            yield Static(WELCOME, id="first", markup=False)
+            yield Static(home_rows.WELCOME, id="first", markup=False)
             yield Input(placeholder="words to look for", id="filter", compact=True)
             yield Shelf(id="runs", markup=False)
             yield Shelf(id="presets", markup=False)

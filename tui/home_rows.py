@@ -23,6 +23,15 @@ _STATUS, _VAL, _DAY, _PRESET, _MODEL = 13, 9, 11, 10, 28
 _STYLES = {"good": "$text-success", "warn": "$text-warning", "bad": "$text-error"}
 _MUTED = "$foreground 60%"
 _GAP = "  "
+LOGO = "█   █▀█ █▀█ ▄▀█   ▀█▀ █ █ █\n█▄▄ █▄█ █▀▄ █▀█    █  █▄█ █"
+SENTENCE = "Fine-tune a language model overnight,\nand watch it from here."
+WELCOME = (
+    "New here? Press enter on demo: it trains a tiny model in about a minute, without a network, "
+    "and shows every part of the screen.\n"
+    "Then n makes a run of your own: choose a model and data, and see what memory and time it "
+    "takes before anything starts.\n"
+    "Stopping saves; nothing is ever lost. Your runs will be listed here."
+)
 DEMO = "demo"
 """The preset to begin with."""
 SORTS = ("newest", "best loss", "name")

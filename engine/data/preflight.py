@@ -67,14 +67,7 @@ def inspect(
         except StopIteration as end:
             split: EncodedSplit = end.value
             break
-    plan = BatchPlan.build(
-        split.lengths,
-        split.trained_counts,
-        config.batch_size,
-        config.iters,
-        config.seed,
-        config.max_seq_length,
-    )
+    plan = BatchPlan.of(split, config)
     found = preflight(config, rows, split, plan, tokenizer)
     return Inspected(found, tuple(split.lengths.tolist()))
 

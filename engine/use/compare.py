@@ -15,9 +15,10 @@ from engine.reply import reply
 from engine.sample import prompts_of
 from engine.score import is_surely_lower
 from engine.use.chosen import base_files, other_base
-from engine.use.evaluate import Note, measure
+from engine.use.evaluate import measure
 from engine.use.rows import Measured, find_rows
 from engine.use.wardrobe import Wardrobe
+from engine.use.worker import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,9 +10,10 @@ from engine.prepare import eager_on_cpu, step_settings
 from engine.score import Score, score
 from engine.step import LayerStep, WholeGraphStep
 from engine.tail import StepInterrupted
-from engine.use.chosen import base_files, other_base
+from engine.use.chosen import base_files
 from engine.use.rows import batches_of, find_rows
-from engine.use.wardrobe import Wardrobe
+from engine.use.wardrobe import dressed
+from engine.use.worker import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -20,16 +21,7 @@ if TYPE_CHECKING:
     from engine.step import Stepper
     from engine.use.chosen import Chosen
     from engine.use.rows import Measured, Part
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something to tell who waits: what goes on, or a warning."""
-
-    message: str
-    is_warning: bool = False
-    done: int = 0
-    total: int = 0
+    from engine.use.wardrobe import Wardrobe
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +69,8 @@ def evaluate(
     """
     found = find_rows(chosen.config, data, part)
     files = base_files(chosen)
-    yield Note(f"loading {files.path.name}")
     with eager_on_cpu():
-        wardrobe = Wardrobe.load(chosen.config, files)
-        if not is_base:
-            if warning := other_base(chosen, files):
-                yield Note(warning, is_warning=True)
-            wardrobe.put_on(chosen)
+        wardrobe = yield from dressed(chosen, files, is_base=is_base)
         label = f"{files.path.name} (base)" if is_base else chosen.label
         done = yield from measure(wardrobe, chosen, found, label, should_stop, limit)
         if done:

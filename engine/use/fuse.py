@@ -19,8 +19,8 @@ from engine.model import FAILURES, TOLERANCE
 from engine.prepare import eager_on_cpu
 from engine.trees import flatten
 from engine.use.chosen import base_files, other_base
-from engine.use.evaluate import Note
 from engine.use.wardrobe import Wardrobe
+from engine.use.worker import Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

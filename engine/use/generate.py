@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from engine.prepare import eager_on_cpu
 from engine.reply import encode, reply
-from engine.use.chosen import base_files, other_base
-from engine.use.evaluate import Note
-from engine.use.wardrobe import Wardrobe
+from engine.use.chosen import base_files
+from engine.use.wardrobe import dressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from engine.conversation import Message, Reply, Sampling
     from engine.use.chosen import Chosen
+    from engine.use.worker import Note
 
 
 def generate(
@@ -39,14 +39,8 @@ def generate(
     Raises:
         InputError: when base and adapter do not fit together, or the prompt is too long.
     """
-    files = base_files(chosen)
-    yield Note(f"loading {files.path.name}")
     with eager_on_cpu():
-        wardrobe = Wardrobe.load(chosen.config, files)
-        if not is_base:
-            if warning := other_base(chosen, files):
-                yield Note(warning, is_warning=True)
-            wardrobe.put_on(chosen)
+        wardrobe = yield from dressed(chosen, base_files(chosen), is_base=is_base)
         tokenizer = wardrobe.tokenizer
         if is_raw:
             prompt = list(tokenizer.encode("\n".join(m["content"] for m in messages)))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from engine.conversation import Answered, Piece, Ready, Told
 from engine.errors import InputError, LoraTuiError
 from engine.lock import is_held
+from engine.mlx_thread import begin_thread, end_thread
 from engine.runs import summarise
 from engine.use.chosen import base_files, choose, other_base, siblings
-from engine.use.worker import begin_thread, end_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,12 @@ from mlx.utils import tree_unflatten
 from engine.errors import ConfigError, ModelError
 from engine.model import attach, load_base
 from engine.trees import flatten, trainable
+from engine.use.chosen import other_base
+from engine.use.worker import Note
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     import mlx.nn as nn
 
     from engine.config import RunConfig
@@ -185,3 +189,18 @@ def _does_not_fit(chosen: Chosen, why: str) -> ModelError:
         f"{chosen.label} was trained on another base than {chosen.config.model}: {why}.",
         "Give the base that it was trained on with --model.",
     )
+
+
+def dressed(chosen: Chosen, files: ModelFiles, *, is_base: bool) -> Generator[Note, None, Wardrobe]:
+    """Load a base and let it wear an adapter, unless the base alone is wanted; says what goes on.
+
+    Raises:
+        InputError: when base and adapter do not fit together.
+    """
+    yield Note(f"loading {files.path.name}")
+    wardrobe = Wardrobe.load(chosen.config, files)
+    if not is_base:
+        if warning := other_base(chosen, files):
+            yield Note(warning, is_warning=True)
+        wardrobe.put_on(chosen)
+    return wardrobe

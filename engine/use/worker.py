@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import queue
-import sys
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from engine.errors import LoraTuiError, RunError
+from engine.mlx_thread import begin_thread, end_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +21,16 @@ END_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class _End:
     error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to tell who waits: what goes on, or a warning."""
+
+    message: str
+    is_warning: bool = False
+    done: int = 0
+    total: int = 0
 
 
 class Work(Generic[T]):
@@ -76,20 +84,3 @@ class Work(Generic[T]):
 
 
 UNEXPECTED = "This is a fault of the program, or of a library. Nothing was changed."
-
-
-def begin_thread() -> None:
-    """Make a thread ready for MLX, before it is imported."""
-    from engine.blas import preload_openblas
-
-    preload_openblas()
-
-
-def end_thread() -> None:
-    """Give back what MLX holds for a thread: its last statement."""
-    gc.collect()
-    if mx := sys.modules.get("mlx.core"):
-        with suppress(RuntimeError):
-            mx.clear_cache()
-        # Otherwise compiled streams outlive the thread and abort the process at its exit.
-        mx.clear_streams()
