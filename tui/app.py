@@ -1,4 +1,4 @@
-"""The app: follows one run at ten looks a second, and ends in good order."""
+"""The app: follows one run, ten looks a second while it moves, and ends in good order."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 TICK = 0.1
 """Seconds between two looks at the run."""
+STILL_TICK = 0.25
+"""The same while the run stands still and nothing is asked of it."""
 TERMINAL_CHECK = 1.0
 """Seconds between two looks at whether the terminal is still there."""
 
@@ -83,7 +85,7 @@ class LoraTuiApp(LeavingApp):
 
     def on_mount(self) -> None:
         """Begin the run once the first frame is up, and look at it from then on."""
-        self.set_interval(TICK, self.tick)
+        self._look()
         if self.settings.warning:
             self.notify(self.settings.warning, severity="warning", timeout=WARNING_SECONDS)
         if not self.is_headless:
@@ -92,6 +94,11 @@ class LoraTuiApp(LeavingApp):
                 self.set_interval(TERMINAL_CHECK, self.end_without_terminal)
         if self.run_watch is not None:
             self.call_after_refresh(self._begin)
+
+    def _look(self) -> None:
+        self.tick()
+        run = self.run_watch
+        self.set_timer(STILL_TICK if run is None or run.is_still else TICK, self._look)
 
     def tick(self) -> None:
         """Look at the run; draw what is new, and leave when that was asked or is all there is."""

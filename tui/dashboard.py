@@ -39,7 +39,7 @@ CALM_TICKS = 3
 """Ticks between two drawings while only numbers change; what a person did shows at once."""
 CLOCK_TICKS = 10
 """Ticks after which clocks are drawn again, whatever happened."""
-STILL_TICKS = 50
+STILL_TICKS = 20
 """The same while the run stands still: only ages of minutes grow then."""
 SETTLE_STEPS = 10_000
 MOVE_SHARE = 0.02
@@ -160,8 +160,8 @@ class Dashboard(Screen[None]):
         lifecycle = self._lifecycle_now()
         happened = lifecycle != self._lifecycle
         calm = self._is_stale and self._ticks >= CALM_TICKS
-        is_moving = self.run_watch.standing in ("loading", "training")
-        if happened or calm or self._ticks >= (CLOCK_TICKS if is_moving else STILL_TICKS):
+        clock_ticks = STILL_TICKS if self.run_watch.is_still else CLOCK_TICKS
+        if happened or calm or self._ticks >= clock_ticks:
             self.draw()
         if happened:
             self._lifecycle = lifecycle

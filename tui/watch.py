@@ -170,6 +170,11 @@ class RunWatch:
         return self.whole.is_over or self._is_broken_off
 
     @property
+    def is_still(self) -> bool:
+        """Whether nothing will change soon: the run neither loads nor trains, nor is asked to."""
+        return self.standing not in ("loading", "training") and not self.asked
+
+    @property
     def is_steerable(self) -> bool:
         """Whether pausing, saving, evaluating and sampling mean anything now."""
         return self.view.status in ("training", "paused") and not self.is_over
