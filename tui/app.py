@@ -85,7 +85,7 @@ class LoraTuiApp(LeavingApp):
 
     def on_mount(self) -> None:
         """Begin the run once the first frame is up, and look at it from then on."""
-        self._look()
+        self.set_timer(TICK, self._look)
         if self.settings.warning:
             self.notify(self.settings.warning, severity="warning", timeout=WARNING_SECONDS)
         if not self.is_headless:
