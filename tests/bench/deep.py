@@ -71,9 +71,8 @@ def train(config: RunConfig, folder: Path, *, pauses: bool) -> bytes:
                     if pauses and event.iteration == PAUSE_AFTER:
                         session.pause_deeply()
                 case ev.Paused():
-                    print(
-                        f"{(event.freed or 0) / 1e9:.2f} GB came back; {active / 1e9:.2f} were active"
-                    )
+                    freed = (event.freed or 0) / 1e9
+                    print(f"{freed:.2f} GB came back of {active / 1e9:.2f} in use")
                     asked = time.perf_counter()
                     session.resume()
                 case ev.Resumed():
