@@ -83,6 +83,7 @@ class EtaEstimator:
         self._probed: tuple[int, float] | None = None
         self._evaluation_seconds: deque[float] = deque(maxlen=8)
         self._save_seconds: deque[float] = deque(maxlen=8)
+        self._evaluated = self._bests = 0
         self._sample_seconds: deque[float] = deque(maxlen=8)
 
     def add_probe(self, positions: int, seconds: float) -> None:
@@ -113,10 +114,12 @@ class EtaEstimator:
     def add_evaluation(self, seconds: float) -> None:
         """Note how long an evaluation took."""
         self._evaluation_seconds.append(seconds)
+        self._evaluated += 1
 
-    def add_save(self, seconds: float) -> None:
-        """Note how long a checkpoint took."""
+    def add_save(self, seconds: float, *, is_best: bool = False) -> None:
+        """Note how long a checkpoint took, and whether an evaluation's result was its reason."""
         self._save_seconds.append(seconds)
+        self._bests += is_best
 
     def add_sample(self, seconds: float) -> None:
         """Note how long a prompt's answer took."""
@@ -182,10 +185,12 @@ class EtaEstimator:
         evaluations = int(self._evaluations[-1] - self._evaluations[iteration])
         # The last checkpoint is written whether or not one is due then.
         saves = (last - 1) // self._saves - iteration // self._saves + 1
+        # Evaluations go on finding a new best as often as they did, half the time at first.
+        bests = evaluations * (self._bests + 1) / (self._evaluated + 2)
         samples = evaluations * self._samples
         return (
             _usual(self._evaluation_seconds) * evaluations
-            + _usual(self._save_seconds) * saves
+            + _usual(self._save_seconds) * (saves + bests)
             + _usual(self._sample_seconds) * samples
         )
 

@@ -16,7 +16,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -152,27 +151,39 @@ def _iterations(options: argparse.Namespace, values: dict[str, Any], run: Path) 
 
 
 def _watch(config: RunConfig, run: Path) -> Watched:
-    from engine.mailbox import Mailbox
-    from engine.train import train
+    from engine.session import Session
 
-    found = Watched()
-    for event in train(config, RunDirectory(run), Mailbox()):
-        found.kinds.append(event.kind)
-        if isinstance(event, ev.Step):
-            found.step_seconds.append(event.seconds)
-            found.positions.append(event.width * config.batch_size)
-        if not isinstance(event, ev.Probed | ev.Step) or event.eta_seconds is None:
-            continue
-        low, high = event.eta_low_seconds or 0.0, event.eta_high_seconds or 0.0
-        forecast = Forecast(time.perf_counter(), event.eta_seconds, low, high)
-        if isinstance(event, ev.Probed):
-            found.probed = forecast
-            peak, planned = event.peak / 1e9, event.planned / 1e9
-            print(f"probed: {peak:.3f} GB, planned {planned:.3f} GB", file=sys.stderr)
-        elif FROM * config.iters <= event.iteration < config.iters:
-            found.forecasts.append(forecast)
-    found.end = time.perf_counter()
+    session = Session(config, RunDirectory(run))
+    session.start()
+    found, seen = Watched(), 0
+    while session.is_alive() or seen < len(session.events):
+        count = session.wait_for_events(seen, 1.0)
+        for event in session.events[seen:count]:
+            _note(event, config, found)
+        seen = count
+    session.join()
     return found
+
+
+def _note(event: ev.Event, config: RunConfig, found: Watched) -> None:
+    found.kinds.append(event.kind)
+    if isinstance(event, ev.Ended):
+        found.end = event.time
+        if event.status != "completed":
+            raise SystemExit(f"{event.status}: {event.reason} {event.hint}")
+    if isinstance(event, ev.Step):
+        found.step_seconds.append(event.seconds)
+        found.positions.append(event.width * config.batch_size)
+    if not isinstance(event, ev.Probed | ev.Step) or event.eta_seconds is None:
+        return
+    low, high = event.eta_low_seconds or 0.0, event.eta_high_seconds or 0.0
+    forecast = Forecast(event.time, event.eta_seconds, low, high)
+    if isinstance(event, ev.Probed):
+        found.probed = forecast
+        peak, planned = event.peak / 1e9, event.planned / 1e9
+        print(f"probed: {peak:.3f} GB, planned {planned:.3f} GB", file=sys.stderr)
+    elif FROM * config.iters <= event.iteration < config.iters:
+        found.forecasts.append(forecast)
 
 
 def _errors(options: argparse.Namespace, config: RunConfig, watched: Watched) -> Errors:

@@ -176,8 +176,21 @@ def test_evaluations_and_checkpoints_to_come_are_counted() -> None:
         estimator.add_save(seconds)
     eta = estimator.remaining(120)
     assert eta is not None
-    # Evaluations at 150, 200, …, 400, checkpoints at 200, 300 and 400.
-    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 6 * 10.0 + 3 * 2.0)
+    # Evaluations at 150, 200, …, 400, checkpoints at 200, 300 and 400, and a fourth as many as
+    # evaluations: of two none was the best, but of a further two one might have been.
+    saves = 3 + 6 / 4
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 6 * 10.0 + saves * 2.0)
+
+
+def test_new_bests_to_come_are_as_frequent_as_they_were() -> None:
+    estimator = measured(EtaEstimator(POSITIONS, every(20), 1000), 120)
+    for _ in range(6):
+        estimator.add_evaluation(0.0)
+        estimator.add_save(3.0, is_best=True)
+    eta = estimator.remaining(120)
+    assert eta is not None
+    saves = 1 + 14 * 7 / 8
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + saves * 3.0)
 
 
 def test_a_machine_that_became_slower_is_followed() -> None:
