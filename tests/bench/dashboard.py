@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import yaml
 
+from tests.bench.random_run import write_model, write_rows
 from tests.cli.program import environment
 from tests.e2e.screen import Screen
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROGRAM = [sys.executable, "-m", "tui"]
-DEMO = Path(__file__).parents[2] / "presets" / "demo"
 PATIENCE = 900.0
 SIZE = (200, 60)
 HISTORY = 1_000_000
@@ -236,20 +236,11 @@ def _step_seconds(run: Path) -> Iterator[float]:
 def make_run(folder: Path, given: argparse.Namespace, *, steps: int) -> Path:
     """Write a model of random weights, rows as long as asked, and a configuration."""
     model, data = folder / "model", folder / "data"
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.bench.random_model", given.shape, str(model)],
-        check=False, capture_output=True,
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr.decode()
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(DEMO / "model" / file, model / file)
+    write_model(given.shape, model)
     data.mkdir()
     draw = random.Random(1)
-    words = (DEMO / "data" / "train.jsonl").read_text(encoding="utf-8").split()
     for split, rows in (("train", 8 * given.batch), ("valid", given.batch)):
-        texts = (" ".join(draw.choices(words, k=2 * given.length)) for _ in range(rows))
-        lines = "".join(f"{json.dumps({'text': text})}\n" for text in texts)
-        (data / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+        write_rows(data / f"{split}.jsonl", [2 * given.length] * rows, draw)
     values = {
         "model": str(model), "data": str(data), "iters": steps, "batch_size": given.batch,
         "max_seq_length": given.length, "val_batches": 0, "save_every": 10_000_000,
