@@ -10,6 +10,7 @@ from engine import events as ev
 from engine import loaded, work
 from engine.errors import DownloadNeededError
 from engine.eta import PROBED
+from engine.hub_client import in_units
 from engine.mailbox import Mailbox
 from engine.planning import Seconds, evaluations_of
 from engine.prepare import eager_on_cpu, eta_of, memory_limits, prepare
@@ -37,6 +38,7 @@ class Rehearsed:
     lengths: tuple[int, ...]
     """Tokens of every training row."""
     budget_bytes: int
+    step: ev.StepMethod
     step_reason: str
 
     @property
@@ -58,6 +60,7 @@ class Rehearsed:
             "micro_batch": probed.micro_batch,
             "planned_micro_batch": probed.planned_micro_batch,
             "step_seconds": probed.seconds,
+            "step": self.step,
             "step_reason": self.step_reason,
             "seconds": asdict(self.seconds),
         }
@@ -141,6 +144,7 @@ def _rehearsed(prepared: Prepared, probed: ev.Probed) -> Rehearsed:
         Seconds((1 - PROBED) * (steps + measuring), (1 + PROBED) * (steps + measuring)),
         tuple(int(length) for length in prepared.train.lengths),
         prepared.budget_bytes,
+        "layers" if prepared.stepper.method == "layers" else "whole-graph",
         prepared.step_reason,
     )
 
@@ -162,8 +166,7 @@ def _downloading(event: ev.Progress, *, may_download: bool) -> Note:
     left = event.total - event.done
     if left and not may_download:
         raise DownloadNeededError(
-            f"Not all of it is on this machine: {event.message} would take {left / UNITS:,.0f} MB.",
-            left,
+            f"Not everything is on this machine: {event.message} would take {in_units(left)}.", left
         )
     message = f"{event.message}, MB"
     return Note(message, done=round(event.done / UNITS), total=round(event.total / UNITS))
