@@ -169,7 +169,7 @@ def save(state: State, reason: ev.CheckpointReason) -> Iterator[ev.Event]:
         began = time.perf_counter()
         taken = snapshot.take(state.prepared, position.iteration, state.gradients, _facts(state))
         saver.begin(taken, reason, best=position.best_iteration, val_loss=position.val_loss)
-        state.eta.add_save(time.perf_counter() - began)
+        state.eta.add_save(time.perf_counter() - began, is_best=reason == "best")
         yield from settle(state, is_awaited=reason in AWAITED)
 
 
@@ -205,6 +205,7 @@ def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
             raise
         saver.pending = None
         state.pulse.saved(written.bytes)
+        state.eta.add_write(written.seconds)
         if written.warning:
             yield ev.Warned(time=time.time(), message=written.warning)
         saver.newest = ev.CheckpointSaved(

@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -158,23 +159,29 @@ def _watch(config: RunConfig, run: Path) -> Watched:
     from engine.train import train
 
     found = Watched()
-    for event in train(config, RunDirectory(run), Mailbox()):
-        found.kinds.append(event.kind)
-        if isinstance(event, ev.Step):
-            found.step_seconds.append(event.seconds)
-            found.positions.append(event.width * config.batch_size)
-        if not isinstance(event, ev.Probed | ev.Step) or event.eta_seconds is None:
-            continue
-        low, high = event.eta_low_seconds or 0.0, event.eta_high_seconds or 0.0
-        forecast = Forecast(time.perf_counter(), event.eta_seconds, low, high)
-        if isinstance(event, ev.Probed):
-            found.probed = forecast
-            peak, planned = event.peak / 1e9, event.planned / 1e9
-            print(f"probed: {peak:.3f} GB, planned {planned:.3f} GB", file=sys.stderr)
-        elif FROM * config.iters <= event.iteration < config.iters:
-            found.forecasts.append(forecast)
+    # As a session has it: checkpoints are written while the run goes on.
+    with ThreadPoolExecutor(1, "writer") as writer:
+        for event in train(config, RunDirectory(run), Mailbox(), aside=writer.submit):
+            _take(found, event, config)
     found.end = time.perf_counter()
     return found
+
+
+def _take(found: Watched, event: ev.Event, config: RunConfig) -> None:
+    found.kinds.append(event.kind)
+    if isinstance(event, ev.Step):
+        found.step_seconds.append(event.seconds)
+        found.positions.append(event.width * config.batch_size)
+    if not isinstance(event, ev.Probed | ev.Step) or event.eta_seconds is None:
+        return
+    low, high = event.eta_low_seconds or 0.0, event.eta_high_seconds or 0.0
+    forecast = Forecast(time.perf_counter(), event.eta_seconds, low, high)
+    if isinstance(event, ev.Probed):
+        found.probed = forecast
+        peak, planned = event.peak / 1e9, event.planned / 1e9
+        print(f"probed: {peak:.3f} GB, planned {planned:.3f} GB", file=sys.stderr)
+    elif FROM * config.iters <= event.iteration < config.iters:
+        found.forecasts.append(forecast)
 
 
 def _errors(options: argparse.Namespace, config: RunConfig, watched: Watched) -> Errors:
