@@ -5,6 +5,7 @@
     - ConfigError           settings: unknown names, wrong types, impossible values
     - DataError             rows: a file and, where there is one, a line or row
     - ModelError            the model's folder or name
+    - DownloadNeededError   what is on the hub was to be used as far as it is here, and is not
   + RunError                the run could not go on (exit code 1)
     - CheckpointError       a checkpoint could not be written
       . DiskFullError       because there is too little space
@@ -65,6 +66,14 @@ class DataError(InputError):
 
 class ModelError(InputError):
     """The model cannot be found, or is not one that can be trained."""
+
+
+class DownloadNeededError(InputError):
+    """Something is on the hub and not here, and nobody asked to bring it."""
+
+    def __init__(self, message: str, bytes_left: int) -> None:
+        super().__init__(message, "Leave out --probe: a run downloads it when it begins.")
+        self.bytes_left = bytes_left
 
 
 class RunError(LoraTuiError):

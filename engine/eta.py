@@ -83,8 +83,10 @@ class EtaEstimator:
         self._probed: tuple[int, float] | None = None
         self._evaluation_seconds: deque[float] = deque(maxlen=8)
         self._save_seconds: deque[float] = deque(maxlen=8)
-        self._evaluated = self._bests = 0
         self._sample_seconds: deque[float] = deque(maxlen=8)
+        self._write_seconds: deque[float] = deque(maxlen=8)
+        self._were_saved: deque[bool] = deque(maxlen=8)
+        """Of each evaluation lately, whether it was the best so far, and kept for that alone."""
 
     def add_probe(self, positions: int, seconds: float) -> None:
         """Note how long a step of this size took before the first one."""
@@ -114,12 +116,17 @@ class EtaEstimator:
     def add_evaluation(self, seconds: float) -> None:
         """Note how long an evaluation took."""
         self._evaluation_seconds.append(seconds)
-        self._evaluated += 1
+        self._were_saved.append(False)
 
     def add_save(self, seconds: float, *, is_best: bool = False) -> None:
-        """Note how long a checkpoint took, and whether an evaluation's result was its reason."""
+        """Note how long a checkpoint took, and whether the last evaluation was its only reason."""
         self._save_seconds.append(seconds)
-        self._bests += is_best
+        if is_best and self._were_saved:
+            self._were_saved[-1] = True
+
+    def add_write(self, seconds: float) -> None:
+        """Note how long a checkpoint was written, maybe while training went on."""
+        self._write_seconds.append(seconds)
 
     def add_sample(self, seconds: float) -> None:
         """Note how long a prompt's answer took."""
@@ -185,12 +192,15 @@ class EtaEstimator:
         evaluations = int(self._evaluations[-1] - self._evaluations[iteration])
         # The last checkpoint is written whether or not one is due then.
         saves = (last - 1) // self._saves - iteration // self._saves + 1
-        # Evaluations go on finding a new best as often as they did, half the time at first.
-        bests = evaluations * (self._bests + 1) / (self._evaluated + 2)
+        if self._were_saved:
+            saves += evaluations * fmean(self._were_saved)
         samples = evaluations * self._samples
+        # Only the last one is waited for until it is on the disk.
+        awaited = max(0.0, _usual(self._write_seconds) - _usual(self._save_seconds))
         return (
-            _usual(self._evaluation_seconds) * evaluations
-            + _usual(self._save_seconds) * (saves + bests)
+            awaited
+            + _usual(self._evaluation_seconds) * evaluations
+            + _usual(self._save_seconds) * saves
             + _usual(self._sample_seconds) * samples
         )
 

@@ -95,7 +95,7 @@ def fit(config: RunConfig, machine: Machine, lengths: Lengths | None = None) -> 
                     tried.setdefault(proposal.setting, []).append(proposal)
     if plan.fits:
         values = _only_needed(values, tried, planned)
-    values = {setting: values[setting] for setting in _SETTINGS if setting in values}
+    values = _in_order(values, planned)
     costs = {setting: proposals[0].cost for setting, proposals in tried.items()}
     return Fitted(planned(values), tuple(_explained(values, costs, planned)))
 
@@ -116,6 +116,22 @@ def _only_needed(
         milder = [without, *(values | {setting: proposal.after} for proposal in tried[setting])]
         values = next(candidate for candidate in milder if planned(candidate).fits)
     return values
+
+
+def _in_order(
+    values: dict[str, Any], planned: Callable[[dict[str, Any]], RunPlan]
+) -> dict[str, Any]:
+    """What costs least first, but last what saves nothing before the others are made."""
+    made: dict[str, Any] = {}
+    late: dict[str, Any] = {}
+    needed = planned(made).needed_bytes
+    for setting in (setting for setting in _SETTINGS if setting in values):
+        with_it = made | {setting: values[setting]}
+        if (smaller := planned(with_it).needed_bytes) < needed:
+            made, needed = with_it, smaller
+        else:
+            late[setting] = values[setting]
+    return made | late
 
 
 def _explained(
@@ -147,6 +163,8 @@ def _ratio(before: RunPlan, after: RunPlan) -> float | None:
 def _current(plan: RunPlan, setting: str) -> Any:
     if setting == "micro_batch_size":
         return plan.micro_batch
+    if setting == "num_layers":
+        return _trained_layers(plan)
     section, _, key = setting.rpartition(".")
     return getattr(getattr(plan.config, section) if section else plan.config, key)
 
@@ -217,11 +235,13 @@ def _rank(plan: RunPlan) -> Iterator[_Proposal]:
 
 
 def _layers(plan: RunPlan) -> Iterator[_Proposal]:
-    count = len(plan.model.layers)
-    asked = plan.config.num_layers
-    layers = asked if 0 < asked <= count else count
-    if layers > 1:
+    if (layers := _trained_layers(plan)) > 1:
         yield _Proposal("num_layers", layers // 2, "only the last layers learn")
+
+
+def _trained_layers(plan: RunPlan) -> int:
+    count, asked = len(plan.model.layers), plan.config.num_layers
+    return asked if 0 < asked <= count else count
 
 
 def _quantized(plan: RunPlan) -> Iterator[_Proposal]:

@@ -135,21 +135,8 @@ def make_plan(
     lengths = lengths or find_lengths(seen, config.max_seq_length)
     tensors = trained.trained_tensors(model, config)
     budget = config.memory_budget_bytes or machine.budget_bytes
-    shape = estimate.step_shape(model, config, is_eager=machine.is_cpu)
     size = step_size(config, machine, lengths)
-    plan = estimate.stored(model, config)
-    micro_batch = min(
-        config.micro_batch_size or estimate.largest_micro_batch(plan, shape, size, budget),
-        config.batch_size,
-    )
-    memory = estimate.with_step(plan, shape, size, micro_batch)
-    kept = 0
-    if size.method == "layers":
-        positions = micro_batch * size.width
-        kept = estimate.kept_layers(memory, shape, positions, budget)
-        kept_bytes = kept * positions * shape.output_bytes
-        memory = replace(memory, activations=memory.activations + kept_bytes)
-    parts = -(-config.batch_size // micro_batch)
+    fitted = _within(budget, model, config, size, is_eager=machine.is_cpu)
     per_epoch = max(1, lengths.rows // config.batch_size) if lengths.rows else None
     return RunPlan(
         config=config,
@@ -158,17 +145,43 @@ def make_plan(
         lengths=lengths,
         trainable_parameters=sum(tensor.size for tensor in tensors),
         adapter_bytes=trained.adapter_file_bytes(tensors, config.iters),
-        memory=memory,
+        memory=fitted.memory,
         budget=budget,
-        micro_batch=micro_batch,
+        micro_batch=fitted.micro_batch,
         step=size.method,
         step_reason=_STEP_REASONS[size.method],
-        seconds=_seconds(model, config, machine, lengths, kept, parts),
+        seconds=_seconds(model, config, machine, lengths, fitted),
         updates=config.iters // config.grad_accumulation_steps,
         epochs=config.iters / per_epoch if per_epoch else None,
         tokens=_tokens(config, lengths) if lengths.rows else None,
         seen=seen,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A step as the budget lets it be."""
+
+    memory: MemoryPlan
+    micro_batch: int
+    kept_layers: int
+
+
+def _within(
+    budget: int, model: ModelShape, config: RunConfig, size: estimate.StepSize, *, is_eager: bool
+) -> _Fitted:
+    """Choose the rows worked at once, and what is kept for speed, as the budget allows."""
+    shape = estimate.step_shape(model, config, is_eager=is_eager)
+    stored = estimate.stored(model, config)
+    largest = config.micro_batch_size or estimate.largest_micro_batch(stored, shape, size, budget)
+    micro_batch = min(largest, config.batch_size)
+    memory = estimate.with_step(stored, shape, size, micro_batch)
+    if size.method != "layers":
+        return _Fitted(memory, micro_batch, 0)
+    positions = micro_batch * size.width
+    kept = estimate.kept_layers(memory, shape, positions, budget)
+    activations = memory.activations + kept * positions * shape.output_bytes
+    return _Fitted(replace(memory, activations=activations), micro_batch, kept)
 
 
 _STEP_REASONS: dict[StepMethod, str] = {
@@ -205,12 +218,12 @@ def _seconds(
     config: RunConfig,
     machine: Machine,
     lengths: Lengths,
-    kept_layers: int,
-    micro_batches: int,
+    fitted: _Fitted,
 ) -> Seconds | None:
     """The arithmetic of all steps and evaluations at the speed that was measured."""
     if not machine.flops_per_second:
         return None
+    micro_batches = -(-config.batch_size // fitted.micro_batch)
     bounds: list[float] = []
     for tokens, factor in ((lengths.low, FASTEST), (lengths.high, SLOWEST)):
         widths = batches_by_width(
@@ -223,20 +236,20 @@ def _seconds(
                 config,
                 config.batch_size,
                 width,
-                kept_layers=kept_layers,
+                kept_layers=fitted.kept_layers,
                 micro_batches=micro_batches,
             )
             for width, share in widths.items()
         )
-        evaluations = _evaluations(config) * _evaluation_flops(model, config, widths)
+        evaluations = evaluations_of(config) * _evaluation_flops(model, config, widths)
         calls = config.iters * micro_batches * len(model.layers)
         computing = (steps + evaluations) / machine.flops_per_second
         bounds.append(factor * (computing + calls * machine.layer_seconds))
     return Seconds(*bounds)
 
 
-def _evaluations(config: RunConfig) -> int:
-    """One before the first step, one at every so many, and one at the end."""
+def evaluations_of(config: RunConfig) -> int:
+    """Return how often a run measures: before the first step, every so many, and at the end."""
     return 1 + -(-config.iters // config.steps_per_eval)
 
 

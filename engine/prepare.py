@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -21,6 +21,7 @@ from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
 from engine.data.preflight import preflight
 from engine.data.rows import Features, Reading, read_data
 from engine.errors import ConfigError, DataError
+from engine.eta import EtaEstimator
 from engine.fetch import fetch
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
@@ -353,6 +354,12 @@ def _progress(stage: ev.Stage, message: str, done: int = 0, total: int = 0) -> e
     return ev.Progress(time=time.time(), stage=stage, message=message, done=done, total=total)
 
 
-def positions_of(plan: BatchPlan) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the padded positions of every iteration, ``[iterations]``."""
-    return plan.width.astype(np.int64) * plan.batch_size
+def eta_of(prepared: Prepared) -> EtaEstimator:
+    """Return what foresees the run's end, before anything of it is measured."""
+    config, plan = prepared.config, prepared.plan
+    iterations = np.arange(1, config.iters + 1)
+    evaluated = (iterations % config.steps_per_eval == 0) | (iterations == config.iters)
+    if prepared.evaluation is None:
+        evaluated[:] = False
+    positions = plan.width.astype(np.int64) * plan.batch_size
+    return EtaEstimator(positions, evaluated, config.save_every, len(prepared.prompts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -18,11 +18,14 @@ from engine import events as ev
 from engine.step import LayerStep, StepInterrupted, run_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from engine.data.plan import Batch, BatchPlan
+    from engine.eta import EtaEstimator
+    from engine.mailbox import Mailbox
     from engine.prepare import Prepared
     from engine.state import State
+    from engine.step import Control
 
 STEPS = 2
 """The first compiles; before the second, gradients stand as between two steps of an update."""
@@ -30,27 +33,66 @@ MOST_SHARE = 0.02
 """Of the positions still to come, what the probe's may be."""
 
 
+class Trial(Protocol):
+    """What a probe needs of a run."""
+
+    @property
+    def prepared(self) -> Prepared:
+        """The run, ready for its first step."""
+        ...
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Where it stands how many rows are worked at once."""
+        ...
+
+    @property
+    def heed(self) -> Control:
+        """What the step asks between layers."""
+        ...
+
+    @property
+    def eta(self) -> EtaEstimator:
+        """What learns from the step's time."""
+        ...
+
+    @property
+    def iteration(self) -> int:
+        """The last one done."""
+        ...
+
+
 def probe(state: State) -> Iterator[ev.Event]:
-    """Try the widest step, correct the plan, and work on fewer rows at once if it takes too much.
+    """Try the widest step, unless that was done or is not worth its time.
 
     A stop, or a pause of the guard's, leaves it unfinished and unsaid.
     """
-    prepared, rows = state.prepared, state.mailbox.micro_batch()
-    if state.position.is_probed or not is_worthwhile(prepared, state.iteration):
+    prepared, position = state.prepared, state.position
+    if position.is_probed or not is_worthwhile(prepared, state.iteration):
         return
+    kept = prepared.kept_bytes
+    is_done = yield from try_widest(state)
+    # What is kept is no part of a checkpoint: a resumed run has to find it out again.
+    position.is_probed = is_done and prepared.kept_bytes == kept
+
+
+def try_widest(trial: Trial) -> Generator[ev.Event, None, bool]:
+    """Try the widest step, correct the plan, and work on fewer rows at once if it takes too much.
+
+    Returns:
+        Whether it was done, and not stopped.
+    """
+    prepared, rows = trial.prepared, trial.mailbox.micro_batch()
     yield ev.Progress(time=time.time(), stage="check", message="trying the widest step")
     planned = prepared.memory.peak - prepared.memory.data
-    kept = prepared.kept_bytes
     try:
-        peak, seconds = _settled(state)
+        peak, seconds = _settled(trial)
     except StepInterrupted:
-        return
+        return False
     prepared.memory = corrected(prepared.memory, peak)
-    # What is kept is no part of a checkpoint: a resumed run has to find it out again.
-    state.position.is_probed = prepared.kept_bytes == kept
     width = max(prepared.plan.widths)
-    state.eta.add_probe(width * prepared.plan.batch_size, seconds)
-    eta = state.eta.remaining(state.iteration)
+    trial.eta.add_probe(width * prepared.plan.batch_size, seconds)
+    eta = trial.eta.remaining(trial.iteration)
     yield ev.Probed(
         time=time.time(),
         width=width,
@@ -58,7 +100,7 @@ def probe(state: State) -> Iterator[ev.Event]:
         planned=planned,
         peak=peak,
         seconds=seconds,
-        micro_batch=state.mailbox.micro_batch(),
+        micro_batch=trial.mailbox.micro_batch(),
         planned_micro_batch=rows,
         plan=prepared.memory,
         eta_seconds=eta.seconds if eta else None,
@@ -67,6 +109,7 @@ def probe(state: State) -> Iterator[ev.Event]:
     )
     if prepared.memory.peak > prepared.budget_bytes:
         yield ev.Warned(time=time.time(), message=_too_large(prepared))
+    return True
 
 
 def is_worthwhile(prepared: Prepared, iteration: int = 0) -> bool:
@@ -90,18 +133,18 @@ def corrected(plan: ev.MemoryPlan, peak: int) -> ev.MemoryPlan:
     return replace(plan, activations=plan.activations - activations, tail=plan.tail - tail)
 
 
-def _settled(state: State) -> tuple[int, float]:
+def _settled(trial: Trial) -> tuple[int, float]:
     """Try until it fits or nothing is left to give up; return peak in bytes and seconds of a step.
 
     Raises:
         StepInterrupted: when the run is to end, or the guard wants it to stand still.
     """
-    prepared = state.prepared
+    prepared = trial.prepared
     batch, iteration = _widest(prepared)
     while True:
-        peak, seconds = _tried(state, batch, iteration)
+        peak, seconds = _tried(trial, batch, iteration)
         excess = peak + prepared.memory.data - prepared.budget_bytes
-        if excess <= 0 or not _gave_up(state, excess):
+        if excess <= 0 or not _gave_up(trial, excess):
             return peak, seconds
 
 
@@ -112,8 +155,8 @@ def _widest(prepared: Prepared) -> tuple[Batch, int]:
     return plan.batch(index, prepared.train), index + 1
 
 
-def _tried(state: State, batch: Batch, iteration: int) -> tuple[int, float]:
-    prepared, config = state.prepared, state.prepared.config
+def _tried(trial: Trial, batch: Batch, iteration: int) -> tuple[int, float]:
+    prepared, config = trial.prepared, trial.prepared.config
     taken: list[float] = []
     sums: dict[str, mx.array] = {}
     mx.reset_peak_memory()
@@ -125,7 +168,7 @@ def _tried(state: State, batch: Batch, iteration: int) -> tuple[int, float]:
             batch.tokens,
             batch.trained,
             fresh,
-            state.heed,
+            trial.heed,
             prepared.plan.widths,
             config.seed,
             iteration,
@@ -137,9 +180,9 @@ def _tried(state: State, batch: Batch, iteration: int) -> tuple[int, float]:
     return peak, min(taken)
 
 
-def _gave_up(state: State, excess: int) -> bool:
+def _gave_up(trial: Trial, excess: int) -> bool:
     """Give up what costs nothing but time: outputs kept first, then rows worked at once."""
-    prepared, rows = state.prepared, state.mailbox.micro_batch()
+    prepared, rows = trial.prepared, trial.mailbox.micro_batch()
     if isinstance(prepared.stepper, LayerStep) and prepared.kept_bytes:
         spared = max(0, prepared.kept_bytes - excess)
         width = max(prepared.plan.widths)
@@ -147,7 +190,7 @@ def _gave_up(state: State, excess: int) -> bool:
         return True
     if rows == 1:
         return False
-    state.mailbox.set_micro_batch((rows + 1) // 2)
+    trial.mailbox.set_micro_batch((rows + 1) // 2)
     return True
 
 

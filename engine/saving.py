@@ -205,6 +205,7 @@ def settle(state: State, *, is_awaited: bool) -> Iterator[ev.Event]:
             raise
         saver.pending = None
         state.pulse.saved(written.bytes)
+        state.eta.add_write(written.seconds)
         if written.warning:
             yield ev.Warned(time=time.time(), message=written.warning)
         saver.newest = ev.CheckpointSaved(

@@ -7,18 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
-import numpy as np
 
 from engine import events as ev
 from engine.attend import attend, measure
 from engine.errors import RunError
-from engine.eta import EtaEstimator
 from engine.guard import EXIT_CODE, Pulse
 from engine.heed import Heed
 from engine.mailbox import Stop
 from engine.measure import memory_of, sample, test
 from engine.opening import create, find_beginning, go_to, restore_run
-from engine.prepare import eager_on_cpu, memory_limits, positions_of, prepare, started
+from engine.prepare import eager_on_cpu, eta_of, memory_limits, prepare, started
 from engine.probe import probe
 from engine.resume import Resume, find_point
 from engine.saving import Saver, at_once, reason_to_save, save, settle
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
     from engine.data.plan import Batch
     from engine.mailbox import Mailbox
-    from engine.prepare import Prepared
     from engine.runs import RunDirectory
     from engine.saving import Written
 
@@ -77,7 +74,7 @@ def train(
         saver = Saver(directory.adapters, config, aside)
         pulse = pulse or Pulse()
         heed = Heed(mailbox, pulse, prepared.stepper)
-        state = State(prepared, directory, mailbox, saver, _eta(prepared), footprint, pulse, heed)
+        state = State(prepared, directory, mailbox, saver, eta_of(prepared), footprint, pulse, heed)
         mailbox.set_micro_batch(prepared.micro_batch)
         if point is not None:
             yield from restore_run(state, point)
@@ -316,13 +313,3 @@ def _ended(state: State, status: ev.EndStatus, stop: Stop) -> ev.Ended:
         exit_code=0 if status == "completed" else stop.exit_code,
         hint=where,
     )
-
-
-def _eta(prepared: Prepared) -> EtaEstimator:
-    config = prepared.config
-    iterations = np.arange(1, config.iters + 1)
-    evaluated = (iterations % config.steps_per_eval == 0) | (iterations == config.iters)
-    if prepared.evaluation is None:
-        evaluated[:] = False
-    prompts = len(prepared.prompts)
-    return EtaEstimator(positions_of(prepared.plan), evaluated, config.save_every, prompts)

@@ -120,9 +120,9 @@ class RunView:
     skipped_batches: int = 0
     paused_seconds: float = 0.0
     slept_seconds: float = 0.0
+    """How long the machine was asleep."""
     slept_since_step_seconds: float = 0.0
     """How long the machine slept since the last step: no time in which it could be trained."""
-    """How long the machine was asleep."""
     first_step_time: float | None = None
     version: int = 0
     """Grows with every event, so that a screen knows when to draw again."""

@@ -179,6 +179,12 @@ def run(
     help="Read and tokenise the data too: lengths, padding, what is left out, an example.",
 )
 @click.option(
+    "--probe",
+    "with_probe",
+    is_flag=True,
+    help="Load the model and try the widest step: planned beside measured memory, and time.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     metavar="TFLOPS",
@@ -192,18 +198,20 @@ def plan(
     settings: tuple[str, ...],
     is_fitted: bool,
     with_tokens: bool,
+    with_probe: bool,
     speed: float | None,
     is_json: bool,
 ) -> None:
-    """Say what memory and time a run will take, before anything is loaded."""
-    from tui.cli_plan import show_plan
+    """Say what memory and time a run will take, before anything is downloaded.
+
+    Nothing is loaded either, unless --probe is given; and nothing is trained.
+    """
+    from tui.cli_plan import Wanted, show_plan
     from tui.cli_run import Asked
 
     operations = None if speed is None else speed * 1e12
-    asked = Asked(source, model, data, settings)
-    show_plan(
-        asked, is_fitted=is_fitted, is_json=is_json, speed=operations, with_tokens=with_tokens
-    )
+    wanted = Wanted(is_fitted, is_json, operations, with_tokens, with_probe)
+    show_plan(Asked(source, model, data, settings), wanted)
 
 
 @cli.command()

@@ -16,6 +16,7 @@ from engine.lengths import Lengths
 from engine.machine import known_machine, this_machine
 from engine.planning import make_plan
 from engine.preset_plans import alternative, plan_presets
+from tui.cli_probe import compared, corrected, rehearsed
 from tui.cli_run import overrides
 from tui.terminal import say
 from tui.verdict import of_budget, share, span, verdict
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from engine.fit import Change, Fitted
     from engine.machine import Machine
     from engine.planning import RunPlan
+    from engine.rehearsal import Rehearsed
     from tui.cli_run import Asked
 
 COMPONENTS = {
@@ -42,43 +44,80 @@ COMPONENTS = {
 """The parts of a plan's memory, in words."""
 
 
-def show_plan(
-    asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | None, with_tokens: bool = False
-) -> None:
-    """Print what a run will take.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a plan is to tell, and how."""
 
-    Args:
-        asked: the run.
-        is_fitted: whether to change its settings until it fits.
-        is_json: as JSON, for programs.
-        speed: operations a second that training steps reach; None takes what was measured.
-        with_tokens: whether to tokenise the data, which takes longer, and say all of it.
+    is_fitted: bool = False
+    """Whether to change the settings until it fits."""
+    is_json: bool = False
+    """As JSON, for programs."""
+    speed: float | None = None
+    """Operations a second that training steps reach; None takes what was measured."""
+    with_tokens: bool = False
+    """Whether to tokenise the data, which takes longer, and say all of it."""
+    with_probe: bool = False
+    """Whether to load the model and try the widest step."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Told:
+    """All that was found out for a plan."""
+
+    plan: RunPlan
+    fitted: Fitted | None
+    inspected: Inspected | None
+    probed: Rehearsed | None
+
+
+def show_plan(asked: Asked, wanted: Wanted) -> None:
+    """Print what a run will take.
 
     Raises:
         InputError: when the settings are wrong, or nothing is known of the model.
     """
     config = load_config(asked.source, overrides(asked))
-    machine = machine_to_plan_for(speed)
-    inspected = _inspected(config) if with_tokens else None
+    machine = machine_to_plan_for(wanted.speed)
+    inspected = _inspected(config) if wanted.with_tokens else None
     lengths = Lengths.exactly(inspected.lengths, "tokens counted") if inspected else None
-    fitted = fit(config, machine, lengths) if is_fitted else None
+    fitted = fit(config, machine, lengths) if wanted.is_fitted else None
     plan = fitted.plan if fitted else make_plan(config, machine, lengths=lengths)
-    if is_json:
-        values = plan.as_json()
-        if fitted:
-            values["fit"] = [dataclasses.asdict(change) for change in fitted.changes]
-        if inspected:
-            values["preflight"] = inspected.preflight.to_dict()
-        click.echo(json.dumps(values, ensure_ascii=False, indent=2))
-        return
-    lines = [*_summary(plan), "", *_memory(plan)]
-    if inspected:
-        lines += ["", *inspected.preflight.lines()]
-    if fitted:
-        lines += ["", *_changes(fitted, asked.source)]
+    probed = None
+    if wanted.with_probe:
+        probed = rehearsed(plan.config)
+        # Now every row is counted: planned and measured are of the same width.
+        lengths = Lengths.exactly(probed.lengths, "tokens counted")
+        plan = make_plan(plan.config, machine, model=plan.model, lengths=lengths, seen=plan.seen)
+    told = _Told(plan, fitted, inspected, probed)
+    click.echo(_as_json(told) if wanted.is_json else "\n".join(_lines(told, asked.source)))
+
+
+def _as_json(told: _Told) -> str:
+    values = told.plan.as_json()
+    if told.fitted:
+        values["fit"] = [dataclasses.asdict(change) for change in told.fitted.changes]
+    if told.inspected:
+        values["preflight"] = told.inspected.preflight.to_dict()
+    if told.probed:
+        values["probe"] = told.probed.as_json()
+    return json.dumps(values, ensure_ascii=False, indent=2)
+
+
+def _lines(told: _Told, source: str) -> list[str]:
+    plan, probed = told.plan, told.probed
+    if probed is None:
+        lines = [*_summary(plan), "", *_memory(plan)]
+    else:
+        now = corrected(plan, probed)
+        lines = [*_summary(now), "", *compared(plan, probed, COMPONENTS), *_cache(plan)]
+        plan = now
+    if told.inspected:
+        lines += ["", *told.inspected.preflight.lines()]
+    if told.fitted:
+        lines += ["", *_changes(told.fitted, source)]
     elif not plan.fits:
-        lines += ["", f"To make it fit: lora-tui plan {asked.source} --fit"]
-    click.echo("\n".join(lines))
+        lines += ["", f"To make it fit: lora-tui plan {source} --fit"]
+    return lines
 
 
 def _inspected(config: RunConfig) -> Inspected:
@@ -170,11 +209,15 @@ def _memory(plan: RunPlan) -> list[str]:
     parts = {name: getattr(plan.memory, name) for name in COMPONENTS}
     lines = [f"{COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
     lines.append(f"{'peak':<14}{size(plan.memory.peak):>8}  of {size(plan.budget)}")
-    if not plan.machine.is_cpu:
-        cache = cache_limit(plan.budget, plan.config.cache_limit_bytes)
-        back = "" if plan.config.cache_limit_bytes else ", given back when a step needs it"
-        lines.append(f"{'cache':<14}{size(cache):>8}  at most, kept for reuse{back}")
-    return lines
+    return [*lines, *_cache(plan)]
+
+
+def _cache(plan: RunPlan) -> list[str]:
+    if plan.machine.is_cpu:
+        return []
+    cache = cache_limit(plan.budget, plan.config.cache_limit_bytes)
+    back = "" if plan.config.cache_limit_bytes else ", given back when a step needs it"
+    return [f"{'cache':<14}{size(cache):>8}  at most, kept for reuse{back}"]
 
 
 def described(fitted: Fitted) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine.events import Probed, Step
     from tui.watch import RunWatch
 
 
@@ -20,16 +21,24 @@ class Forecast:
 
 def forecast(watch: RunWatch) -> Forecast | None:
     """Say how long a run will still take; None when it is over or cannot tell yet."""
-    step = watch.view.last_step
+    said = _newest(watch)
     is_over = watch.is_over and watch.place is None
-    if step is None or step.eta_seconds is None or is_over:
+    if said is None or said.eta_seconds is None or is_over:
         return None
     # While training the clock runs down between reports; paused or asleep it stands still.
-    awake = watch.now - step.time - watch.view.slept_since_step_seconds
+    awake = watch.now - said.time - watch.view.slept_since_step_seconds
     elapsed = max(0.0, awake) if watch.view.status == "training" else 0.0
-    low, high = step.eta_low_seconds, step.eta_high_seconds
+    low, high = said.eta_low_seconds, said.eta_high_seconds
     spread = (high - low) / 2 if low is not None and high is not None else None
-    return Forecast(max(0.0, step.eta_seconds - elapsed), spread)
+    return Forecast(max(0.0, said.eta_seconds - elapsed), spread)
+
+
+def _newest(watch: RunWatch) -> Step | Probed | None:
+    """Before the first step, and after a resume, the probe knows best."""
+    step, probed = watch.view.last_step, watch.view.probed
+    if step is None or probed is None:
+        return step or probed
+    return step if step.time >= probed.time else probed
 
 
 def gone(watch: RunWatch) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from textwrap import shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -27,12 +27,14 @@ __all__ = ["EncodeStatistics", "EncodedSplit", "Encoder", "encode", "encoding"]
 
 _ROWS_AT_ONCE = 512
 """Enough to keep all cores busy, few enough to show how far it is."""
+_LONGER_THAN_THE_MODEL = "sequence-length-is-longer-than-the-specified-maximum"
 
 
 class Encoder:
     """Encodes rows group by group, so that the caller can show how far it is."""
 
     def __init__(self, tokenizer: Tokenizer, mask_prompt: bool, max_seq_length: int) -> None:
+        _let_rows_be_long(tokenizer)
         self._tokenizer = tokenizer
         self._renderer = Renderer(tokenizer, BatchTokenizer.of(tokenizer, special_tokens=False))
         self._texts = BatchTokenizer.of(tokenizer, special_tokens=True)
@@ -233,6 +235,14 @@ def encode(
             next(steps)
         except StopIteration as end:
             return end.value
+
+
+def _let_rows_be_long(tokenizer: Tokenizer) -> None:
+    """Keep transformers from warning of rows longer than the model: those are cut and counted."""
+    # What a tokenizer said once is noted in it, and not said again.
+    said = getattr(tokenizer, "deprecation_warnings", None)
+    if isinstance(said, dict):
+        cast("dict[str, bool]", said)[_LONGER_THAN_THE_MODEL] = True
 
 
 def _refusal_words(refusal: RowRefusedError | None) -> str:

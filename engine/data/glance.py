@@ -1,4 +1,4 @@
-"""Looks at the first rows of local training data: what they are and how long, in a moment.
+"""Looks at the first rows of training data that is here: what they are and how long, in a moment.
 
 Unlike a run it reads no more than ``MOST_ROWS`` rows of a split, and tables without ``datasets``,
 whose import alone takes longer than a plan may. What it cannot read is left to the run to say.
@@ -18,6 +18,7 @@ from engine.data.scan import Scan
 from engine.data.sources import SUFFIXES, TORN_HINT, find_files, read_values
 from engine.data.split import held_out_count
 from engine.errors import DataError, place_of
+from engine.hub_cache import Repo
 from engine.model_files import is_local
 
 if TYPE_CHECKING:
@@ -58,9 +59,17 @@ class Glance:
 
 def glance(config: RunConfig) -> Glance | None:
     """Look at a run's training rows; None where they are not here."""
-    data = Path(config.data).expanduser()
-    if config.hf_dataset or not is_local(config.data):
+    if config.hf_dataset:
         return None
+    if is_local(config.data):
+        return _look(config, Path(config.data).expanduser())
+    downloaded = Repo("dataset", config.data, config.data_revision).find_whole()
+    seen = _look(config, downloaded) if downloaded else None
+    # What lies there otherwise than in a folder of rows, datasets may well read.
+    return seen if seen and seen.found else None
+
+
+def _look(config: RunConfig, data: Path) -> Glance:
     asked = None if config.data_format == "auto" else config.data_format
     try:
         splits = find_files(data)

@@ -24,8 +24,6 @@ from engine import events as ev
 from engine.blas import preload_openblas
 from engine.config import validate
 from engine.runs import RunDirectory
-from tests.data.record_steps import SETTINGS
-from tests.smollm2.fixture import model_folder
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
@@ -105,6 +103,10 @@ def main() -> None:
 
 def _config(options: argparse.Namespace, folder: Path) -> RunConfig:
     if not options.shape:
+        # Imported here: where a shape is measured, there may be neither pytest nor SmolLM2.
+        from tests.data.record_steps import SETTINGS
+        from tests.smollm2.fixture import model_folder
+
         iterations = options.iters or 80
         values = SETTINGS | {"model": str(model_folder()), "iters": iterations}
         return validate(values | {"steps_per_eval": 20, "save_every": 25})

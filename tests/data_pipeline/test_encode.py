@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +74,29 @@ def test_without_mask_every_token_after_the_first_is_a_target(tokenizer: Any) ->
     assert np.flatnonzero(~split.trained).tolist() == split.offsets[:-1].tolist()
     assert split.trained_counts.tolist() == (split.lengths - 1).tolist()
     assert (split.tokens.dtype, split.trained.dtype) == (np.int32, np.bool_)
+
+
+@pytest.mark.parametrize("mask_prompt", [False, True])
+def test_rows_longer_than_the_model_are_counted_and_no_library_warns(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture, *, mask_prompt: bool
+) -> None:
+    library = logging.getLogger("transformers")
+    library.addHandler(caplog.handler)
+    try:
+        tokenizer.model_max_length = 4
+        tokenizer.encode("more tokens than four")
+        assert "longer than the specified maximum" in caplog.text
+        caplog.clear()
+        wrapped: Any = TokenizerWrapper(copy.deepcopy(tokenizer))
+        wrapped.deprecation_warnings.clear()
+        rows = [Row("chat", PATH, line, MESSAGES) for line in (1, 2)]
+        if not mask_prompt:
+            rows.append(text("A text of more than four tokens.", 3))
+        split = encode(rows, wrapped, mask_prompt, 2048)
+    finally:
+        library.removeHandler(caplog.handler)
+    assert len(split) == len(rows)
+    assert caplog.text == ""
 
 
 def test_end_token_is_not_doubled(tokenizer: Any) -> None:

@@ -14,6 +14,7 @@ from engine.config import validate
 from engine.data import glance as module
 from engine.data.glance import Glance, glance
 from engine.data.rows import Features, Reading, read_data
+from engine.hub_cache import HubFile, Repo
 from engine.lengths import find_lengths
 
 if TYPE_CHECKING:
@@ -125,11 +126,39 @@ def test_an_arrow_file_and_one_in_parts(tmp_path: Path) -> None:
     assert seen(tmp_path / "parts", val_batches=0).train_rows == 60
 
 
-def test_rows_of_the_hub_are_not_looked_at(tmp_path: Path) -> None:
+def test_rows_of_the_hub_are_looked_at_once_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     lines(tmp_path / "train.jsonl", ALPACA)
-    assert glance(validate({"data": "owner/name"})) is None
+    config = validate({"data": "owner/name"})
+    assert glance(config) is None
     hub = {"path": "owner/name"}
     assert glance(validate({"data": str(tmp_path), "hf_dataset": hub})) is None
+    file = downloaded("train.jsonl", (tmp_path / "train.jsonl").read_bytes())
+    found = glance(config)
+    assert found is not None
+    assert found.found == "alpaca, 30 rows → messages"
+    file.write_bytes(b"half")
+    assert glance(config) is None
+
+
+def test_what_only_datasets_can_read_of_the_hub_is_left_to_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    downloaded("2023-04-12_ready.jsonl.gz", b"packed")
+    assert glance(validate({"data": "owner/name"})) is None
+
+
+def downloaded(name: str, content: bytes) -> Path:
+    """Put a dataset of one file into the hub's cache as a download does, and return the file."""
+    repo, commit = Repo("dataset", "owner/name"), "0" * 40
+    blob = repo.folder / "blobs" / "content"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(content)
+    repo.remember(commit, [HubFile(name, len(content), "content")], [name])
+    return blob
 
 
 GOOD = json.dumps(ALPACA[0])

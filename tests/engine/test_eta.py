@@ -176,21 +176,36 @@ def test_evaluations_and_checkpoints_to_come_are_counted() -> None:
         estimator.add_save(seconds)
     eta = estimator.remaining(120)
     assert eta is not None
-    # Evaluations at 150, 200, …, 400, checkpoints at 200, 300 and 400, and a fourth as many as
-    # evaluations: of two none was the best, but of a further two one might have been.
-    saves = 3 + 6 / 4
-    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 6 * 10.0 + saves * 2.0)
+    # Evaluations at 150, 200, …, 400, checkpoints at 200, 300 and 400.
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 6 * 10.0 + 3 * 2.0)
 
 
-def test_new_bests_to_come_are_as_frequent_as_they_were() -> None:
-    estimator = measured(EtaEstimator(POSITIONS, every(20), 1000), 120)
-    for _ in range(6):
-        estimator.add_evaluation(0.0)
-        estimator.add_save(3.0, is_best=True)
+def test_checkpoints_of_the_best_are_counted_as_often_as_lately() -> None:
+    estimator = measured(EtaEstimator(POSITIONS, every(50), 100), 120)
+    estimator.add_evaluation(10.0)
+    estimator.add_evaluation(10.0)
+    estimator.add_save(2.0, is_best=True)
     eta = estimator.remaining(120)
     assert eta is not None
-    saves = 1 + 14 * 7 / 8
-    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + saves * 3.0)
+    steps = RATE * POSITIONS[120:].sum()
+    # Three are scheduled, and one evaluation of two was kept for itself: three of the six to come.
+    assert eta.seconds == pytest.approx(steps + 6 * 10.0 + (3 + 3) * 2.0)
+
+
+def test_only_the_last_checkpoint_is_waited_for_until_it_is_written() -> None:
+    estimator = measured(EtaEstimator(POSITIONS, NEVER, 100), 120)
+    estimator.add_save(0.5)
+    estimator.add_write(4.0)
+    eta = estimator.remaining(120)
+    assert eta is not None
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 3 * 0.5 + 3.5)
+    # Written by the trainer itself, that is a part of saving.
+    estimator = measured(EtaEstimator(POSITIONS, NEVER, 100), 120)
+    estimator.add_save(4.5)
+    estimator.add_write(4.0)
+    eta = estimator.remaining(120)
+    assert eta is not None
+    assert eta.seconds == pytest.approx(RATE * POSITIONS[120:].sum() + 3 * 4.5)
 
 
 def test_a_machine_that_became_slower_is_followed() -> None:

@@ -356,6 +356,16 @@ def started(time: float, name: str, iterations: int) -> ev.Started:
     )  # fmt: skip
 
 
+def probed(time: float) -> ev.Probed:
+    """What its widest step took before the first: a little more than was planned."""
+    plan = started(time, "", 1).plan
+    return ev.Probed(
+        time=time, width=2048, rows=4, planned=plan.peak, peak=round(5.6 * GB), seconds=2.4,
+        micro_batch=1, planned_micro_batch=1, plan=plan,
+        eta_seconds=36_000.0, eta_low_seconds=27_000.0, eta_high_seconds=45_000.0,
+    )  # fmt: skip
+
+
 def trained(steps: int, iterations: int = 15_000) -> ScriptedRun:
     """A run that got so far."""
     run = ScriptedRun(iterations)

@@ -13,7 +13,7 @@ from textual.geometry import Size
 from engine.events import Host, Sampled, Step
 from engine.view import LogLine
 from tests.tui.conftest import app_for, watched
-from tests.tui.scripted import GB, MB, START, ScriptedRun, started, trained
+from tests.tui.scripted import GB, MB, START, ScriptedRun, probed, started, trained
 from tui.header import header_lines
 from tui.paint import plain, width_of
 from tui.panes.log import about
@@ -125,6 +125,13 @@ def test_memory_before_the_first_step_is_drawn_as_planned() -> None:
     text = rows_of(MemoryPane(), run, 40, 20)
     assert "peak          5.18 GB" in text
     assert text.splitlines()[3].count("▓") == pytest.approx(40 * 1.49 / 8, abs=1)
+
+
+def test_memory_shows_what_was_probed_beside_what_was_planned() -> None:
+    run = ScriptedRun()
+    run.log.append(started(START, "early", 100))
+    run.log.append(probed(START))
+    assert "peak          5.18 GB  5.60 GB  8 % over" in rows_of(MemoryPane(), run, 48, 20)
 
 
 def test_memory_marks_the_recommended_working_set() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.events import Progress, Slept
-from tests.tui.scripted import ScriptedRun, trained
-from tui.forecast import forecast, gone
+from tests.tui.scripted import ScriptedRun, probed, trained
+from tui.forecast import Forecast, forecast, gone
 from tui.header import header_lines
 from tui.panes.loss import stages
 from tui.watch import RunWatch
@@ -75,6 +75,23 @@ def test_the_time_left_runs_down_while_training_only() -> None:
     assert standing is not None
     assert watch.view.last_step is not None
     assert standing.seconds == watch.view.last_step.eta_seconds
+
+
+def test_before_the_first_step_the_probe_says_what_is_left() -> None:
+    run = ScriptedRun()
+    run.begin()
+    watch = watching(run)
+    assert forecast(watch) is None
+    run.log.append(probed(run.time))
+    watch.poll()
+    first = forecast(watch)
+    assert first == Forecast(36_000.0, 9_000.0)
+    run.advance(100)
+    watch.poll()
+    assert watch.view.last_step is not None
+    later = forecast(watch)
+    assert later is not None
+    assert later.seconds == watch.view.last_step.eta_seconds
 
 
 def test_an_hour_asleep_brings_the_end_no_nearer() -> None:

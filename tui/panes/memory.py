@@ -114,6 +114,8 @@ def parts_of(view: RunView, plan: MemoryPlan, *, detailed: bool) -> list[Part]:
     memory, peak = view.memory, view.peak_bytes
     held = plan.base + plan.adapters + plan.gradients + plan.optimizer
     other = other_bytes(view)
+    # Before the first step, the widest one that was tried is the peak.
+    highest = peak or (view.probed.peak if view.probed else 0)
     learning = plan.adapters + plan.gradients + plan.optimizer
     if detailed:
         first = [
@@ -133,7 +135,7 @@ def parts_of(view: RunView, plan: MemoryPlan, *, detailed: bool) -> list[Part]:
         Part("activations", plan.peak - held, *ACTIVATIONS, measured=_over(peak, memory.active)),
         Part("cache", None, *CACHE, measured=memory.cache if peak else None),
         Part("other", None, *OTHER, measured=other, is_missing=bool(peak) and other is None),
-        Part("peak", plan.peak, measured=peak or None),
+        Part("peak", plan.peak, measured=highest or None),
         Part("footprint", None, measured=footprint(view)),
     ]
 
