@@ -149,13 +149,13 @@ class Callworthy:
         sofar.has_told_pause = True
         by = "by the guard " if is_guard else ""
         advice = (
-            "It goes on by itself once memory is free: close other programs. "
+            "It goes on by itself once memory is free: close other programs."
             if is_guard
-            else "It goes on when you say so. "
+            else "It goes on when you say so."
         )
         text = (
             f"Paused {by}at {paused.iteration:,} for {duration(waited)} ({paused.reason}). "
-            f"{advice}Look: {self._attach}"
+            f"{advice}{self._look}"
         )
         return [Call("waiting", f"is paused and waiting at {paused.iteration:,}", text, now)]
 
@@ -171,7 +171,7 @@ class Callworthy:
                 text = (
                     f"A batch after {event.iteration:,} was left out: {event.why}. Training goes "
                     "on, and further ones are not called about. If there are many, lower "
-                    f"learning_rate or set max_grad_norm: 1.0. Look: {self._attach}"
+                    f"learning_rate or set max_grad_norm: 1.0.{self._look}"
                 )
                 return [Call("numbers", what, text, event.time)]
             case "reload":
@@ -179,7 +179,7 @@ class Callworthy:
                 text = (
                     f"{event.why[:1].upper()}{event.why[1:]}, so it went back to what was saved at "
                     f"{event.iteration:,} and trains on from there. If that happens again it ends; "
-                    f"then lower learning_rate or set max_grad_norm: 1.0. Look: {self._attach}"
+                    f"then lower learning_rate or set max_grad_norm: 1.0.{self._look}"
                 )
                 return [Call("numbers", what, text, event.time)]
             case _:
@@ -201,7 +201,7 @@ class Callworthy:
         why = why.removesuffix(" Training goes on by itself once there is space.")
         text = (
             f"{why} Free some space: training goes on by itself then, and what was saved is "
-            f"intact. Look: {self._attach}"
+            f"intact.{self._look}"
         )
         return [Call("disk", "waits: the disk is full", text, when)]
 
@@ -209,7 +209,7 @@ class Callworthy:
         if sofar.is_stall_told:
             return []
         sofar.is_stall_told = True
-        text = f"{event.message} Look: {self._attach} Then: {self._resume}"
+        text = f"{event.message}{self._look}{self._go_on}"
         return [Call("stalled", "has stalled", text, event.time)]
 
     def _late(self, event: ev.Step | ev.Probed, sofar: _Sofar) -> list[Call]:
@@ -239,7 +239,7 @@ class Callworthy:
         text = (
             f"It is done at about {_clock(finish, event.time)}, "
             f"{duration(finish - said.finish)} later than {_clock(said.finish, event.time)} as "
-            f"was forecast: {why}. Nothing has to be done; to see what slows it: {self._attach}"
+            f"was forecast: {why}. Nothing has to be done.{self._look}"
         )
         return [Call("late", f"will be late by {duration(finish - said.finish)}", text, event.time)]
 
@@ -248,13 +248,14 @@ class Callworthy:
         match event.status:
             case "completed":
                 text = f"Completed at {event.iteration:,}{_time_taken(event, sofar)}."
-                text = " ".join([text, *_validation(sofar), f"Try it: lora-tui chat {self._run}"])
+                text = " ".join([text, *_validation(sofar)])
+                text += f"\nTry it: lora-tui chat {self._run}"
                 return [Call("finished", "finished", text, event.time)]
             case "aborted":
                 less = ", ".join(f"{key}={value}" for key, value in sofar.offer.items())
                 hint = f" A new run needs less memory with {less}." if less else ""
                 text = f"Stopped by the guard at {event.iteration:,}: {event.reason}."
-                text += f"{_saved(sofar)} {self._go_on_hint(sofar)}{hint}"
+                text += f"{_saved(sofar)}{hint}{self._go_on_if_saved(sofar)}"
                 return [Call("stopped", "was stopped by the guard", text, event.time)]
             case "stopped" if event.exit_code in _HIS_OWN_EXITS:
                 return []
@@ -265,22 +266,23 @@ class Callworthy:
         status = event.status.capitalize()
         reason = event.reason if event.reason.endswith(".") else f"{event.reason}."
         hint = f" {event.hint}" if event.status == "failed" and event.hint else ""
-        text = f"{status} at {event.iteration:,}: {reason}{hint}{_saved(sofar)} "
-        text += self._go_on_hint(sofar)
-        return [Call("failed", f"{event.status} at {event.iteration:,}", text.strip(), event.time)]
+        text = f"{status} at {event.iteration:,}: {reason}{hint}{_saved(sofar)}"
+        text += self._go_on_if_saved(sofar)
+        return [Call("failed", f"{event.status} at {event.iteration:,}", text, event.time)]
 
-    def _go_on_hint(self, sofar: _Sofar) -> str:
+    def _go_on_if_saved(self, sofar: _Sofar) -> str:
         # What was saved by an earlier process is known by where this one began.
         begun_at = sofar.started.iteration if sofar.started else 0
-        return f"Go on with: {self._resume}" if sofar.saved or begun_at else ""
+        return self._go_on if sofar.saved or begun_at else ""
 
     @property
-    def _attach(self) -> str:
-        return f"lora-tui attach {self._run}"
+    def _look(self) -> str:
+        """Commands have lines of their own, to be copied."""
+        return f"\nLook: lora-tui attach {self._run}"
 
     @property
-    def _resume(self) -> str:
-        return f"lora-tui run --resume {self._run}"
+    def _go_on(self) -> str:
+        return f"\nGo on with: lora-tui run --resume {self._run}"
 
 
 def _go_on(event: ev.Resumed, sofar: _Sofar) -> None:
