@@ -225,6 +225,7 @@ class Caller:
         kinds: Collection[CallKind],
         run: str,
         log_file: Path,
+        quiet_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -236,6 +237,7 @@ class Caller:
             kinds: what to call about.
             run: its name, for a title.
             log_file: the run's log.
+            quiet_seconds: how long after its beginning nobody has to be called.
             clock: tells when to try again.
             wait: waits before the last try.
         """
@@ -245,6 +247,8 @@ class Caller:
         self._kinds = frozenset(kinds)
         self._run = run
         self._log = _LogFile(log_file)
+        self._quiet_seconds = quiet_seconds
+        self._began: float | None = None
         self._clock = clock
         self._wait = wait
         self._waiting: deque[_Attempt] = deque()
@@ -267,9 +271,12 @@ class Caller:
         self._log.flush()
         if not self._is_open:
             return
+        if self._began is None:
+            self._began = event.time
         now = self._clock()
         for call in self._worth.hear(event):
-            if call.kind in self._kinds:
+            is_quiet = call.time - self._began < self._quiet_seconds
+            if call.kind in self._kinds and not is_quiet:
                 self._waiting.append(_Attempt(call, now))
         if isinstance(event, ev.Ended):
             self._send_last()

@@ -6,7 +6,7 @@ import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -32,13 +32,12 @@ class Service(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Service
-
     def do_POST(self) -> None:
+        service = cast("Service", self.server)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.may_answer.wait(PATIENCE)
-        self.server.got.append(json.loads(body))
-        self.send_response(self.server.status)
+        service.may_answer.wait(PATIENCE)
+        service.got.append(json.loads(body))
+        self.send_response(service.status)
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 FILE_NAME = "settings.yaml"
 """Below ``LORA_TUI_HOME``."""
+LOOKING_SECONDS = 60.0
+"""Whoever started a run sits before the machine for so long: it need not ring."""
 CALL_SETTINGS = ("calls", "call_on")
 
 
@@ -151,6 +153,7 @@ def callers_for(run: RunDirectory, folder: Path, *, has_dashboard: bool) -> list
             settings.kinds,
             short_name(run.name),
             run.log_file,
+            LOOKING_SECONDS if channel.name in (TerminalBell.name, MacNotification.name) else 0.0,
         )
         for channel in channels
     ]

@@ -206,6 +206,19 @@ def test_only_the_kinds_that_are_wanted_are_sent(tmp_path: Path) -> None:
     assert [title for title, _ in desk.channel.sent] == ["lora-tui: run finished"]
 
 
+def test_what_ends_at_once_rings_nobody_who_still_looks(tmp_path: Path) -> None:
+    for seconds, sent in ((59.0, 0), (61.0, 1)):
+        channel = Channel()
+        caller = Caller(
+            channel, Callworthy("r"), CALL_KINDS, "run", tmp_path / "log.txt", quiet_seconds=60.0
+        )
+        caller.on_event(dataclasses.replace(emptied(ev.Progress), time=0.0))
+        caller.on_event(dataclasses.replace(emptied(ev.Started), time=seconds))
+        ended = dataclasses.replace(emptied(ev.Ended), time=seconds)
+        caller.on_event(dataclasses.replace(ended, status="completed"))  # pyright: ignore[reportCallIssue]
+        assert len(channel.sent) == sent
+
+
 def test_what_is_wrong_with_the_calls_is_said_once() -> None:
     callbacks = Callbacks([Complaint(["settings.yaml, line 3: no."])], 10)
     assert callbacks.deliver(emptied(ev.Progress)) == ["settings.yaml, line 3: no."]
