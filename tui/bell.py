@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
-from engine.calling import APP, CannotCallError
+from engine.channels import APP, CannotCallError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ _NOTIFYING = ("iTerm.app", "ghostty", "WezTerm")
 
 
 class TerminalBell:
-    """A channel (engine.calling) to whoever has the terminal in sight."""
+    """A channel (engine.channels) to whoever has the terminal in sight."""
 
     name = "the terminal"
 

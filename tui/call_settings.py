@@ -12,17 +12,16 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from engine.calling import (
+from engine.calling import Caller, Complaint
+from engine.callworthy import CALL_KINDS, Callworthy
+from engine.channels import (
     NO_APPRISE,
     AppriseChannel,
-    Caller,
-    Complaint,
     MacNotification,
     has_apprise,
     is_address,
     masked,
 )
-from engine.callworthy import CALL_KINDS, Callworthy
 from engine.errors import did_you_mean
 from engine.runs import runs_folder, short_name
 from tui.bell import TerminalBell, shows_notifications
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from engine.calling import Channel
     from engine.callworthy import CallKind
+    from engine.channels import Channel
     from engine.runs import RunDirectory
 
 FILE_NAME = "settings.yaml"

@@ -13,7 +13,7 @@ TEST_TITLE, TEST_TEXT = "lora-tui: a test", "This is how lora-tui calls. Nothing
 @click.option("--test", "is_test", is_flag=True, help="Send each of them a message.")
 def calls(is_test: bool) -> int:
     """Say who is called when a run ends or needs somebody; --test calls them."""
-    from engine.calling import CannotCallError
+    from engine.channels import CannotCallError
     from engine.runs import home
     from tui.call_settings import FILE_NAME, channels_of, kinds_in_words, load_call_settings
 

@@ -13,17 +13,15 @@ import pytest
 
 from engine import events as ev
 from engine.callbacks import Callbacks
-from engine.calling import (
-    RETRY_SECONDS,
+from engine.calling import RETRY_SECONDS, Caller, Complaint
+from engine.callworthy import CALL_KINDS, Callworthy
+from engine.channels import (
     AppriseChannel,
-    Caller,
     CannotCallError,
-    Complaint,
     MacNotification,
     is_address,
     masked,
 )
-from engine.callworthy import CALL_KINDS, Callworthy
 from engine.session import Session
 from tests.engine.samples import emptied
 from tests.engine.workshop import PATIENCE, finish

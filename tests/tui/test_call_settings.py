@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.calling import NO_APPRISE, CannotCallError
 from engine.callworthy import CALL_KINDS
+from engine.channels import NO_APPRISE, CannotCallError
 from engine.runs import RunDirectory
 from tui import call_settings
 from tui.bell import TerminalBell
