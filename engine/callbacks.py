@@ -6,7 +6,10 @@ A callback is any object with some of these methods; what it lacks is not called
   (``mlx_lm.tuner.trainer.train``): every ``steps_per_report`` iterations, and at evaluations;
 * ``on_start(event)``, ``on_step(event)``, ``on_evaluation(event)``, ``on_sample(event)``,
   ``on_checkpoint(event)``, ``on_host(event)``, ``on_guard(event)``, ``on_test(event)`` and
-  ``on_end(event)``, with the events of ``engine.events``.
+  ``on_end(event)``, with the events of ``engine.events``;
+* ``on_event(event)``, with every event, from the first of this process;
+* ``take_warnings()``, which returns what the run should say of it, and is called in passing: it
+  must not wait for anything.
 
 Each has a thread of its own. One that raises, takes too long or falls too far behind is dropped and
 said once; the run neither waits for it nor ends with it.
@@ -57,7 +60,7 @@ class Callbacks:
         steps_per_report: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make one listener of each; their threads begin when the run is ready for its first step.
+        """Make one listener of each; the thread of each begins with the first call.
 
         Args:
             callbacks: objects with some of the methods above.
@@ -71,15 +74,21 @@ class Callbacks:
     def deliver(self, event: ev.Event) -> list[str]:
         """Pass an event on, without waiting; returns what went wrong since the last time."""
         self._has_begun = self._has_begun or isinstance(event, ev.Started)
-        if not self._listeners or not self._has_begun:
+        if not self._listeners:
             return []
+        for listener in self._listeners:
+            listener.call("on_event", event)
+        if self._has_begun:
+            self._tell(event)
+        return self._problems()
+
+    def _tell(self, event: ev.Event) -> None:
         if name := _METHODS.get(type(event)):
             for listener in self._listeners:
                 listener.call(name, event)
         for name, info in self._reports.of(event):
             for listener in self._listeners:
                 listener.call(name, dict(info))
-        return self._problems()
 
     def close(self, log_file: Path | None = None, seconds: float = END_SECONDS) -> list[str]:
         """Wait until everything is told, but no longer than this.
@@ -101,7 +110,7 @@ class Callbacks:
         return problems
 
     def _problems(self) -> list[str]:
-        found = [listener.problem() for listener in self._listeners]
+        found = [words for each in self._listeners for words in (*each.warnings(), each.problem())]
         self._listeners = [listener for listener in self._listeners if not listener.is_dropped]
         return [problem for problem in found if problem]
 
@@ -135,6 +144,11 @@ class Listener:
             self._calls.put_nowait((method, argument))
         except queue.Full:
             self._error = self._error or f"it is {MOST_WAITING:,} calls behind"
+
+    def warnings(self) -> list[str]:
+        """Return what the callback itself wants said."""
+        take: Any = getattr(self._callback, "take_warnings", None)
+        return list(take()) if take is not None and not self.is_dropped else []
 
     def problem(self) -> str:
         """Say once what went wrong, and drop the callback for it."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DISK_FULL = "The disk is full"
+"""How every word about a full disk begins, so that programs know it too."""
+
+
 class LoraTuiError(Exception):
     """Something a person can act on: what happened, and a hint of what to do."""
 
@@ -90,7 +94,7 @@ class DiskFullError(CheckpointError):
     def __init__(self, folder: Path, needed_bytes: int, free_bytes: int) -> None:
         needed, free = (f"{size / 1e6:,.0f} MB" for size in (needed_bytes, free_bytes))
         super().__init__(
-            f"The disk is full: saving needs {needed}, {free} are free in {folder}.",
+            f"{DISK_FULL}: saving needs {needed}, {free} are free in {folder}.",
             f"Free {needed} there. What was saved before is intact.",
         )
         self.needed_bytes = needed_bytes

@@ -28,6 +28,7 @@ Stage = Literal[
     "libraries", "download", "model", "data", "plan", "check", "evaluate", "sample", "test"
 ]  # fmt: skip
 StepMethod = Literal["layers", "whole-graph"]
+WarningAbout = Literal["", "stall"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +324,8 @@ class Warned(Event):
 
     kind: ClassVar[str] = "warning"
     message: str
+    about: WarningAbout = ""
+    """What programs may want to know it by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

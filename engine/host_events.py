@@ -56,7 +56,7 @@ def guard_event(
         freed_bytes: what came back by it; None where it was not measured.
     """
     if isinstance(action, Warn):
-        return ev.Warned(time=time, message=action.why)
+        return ev.Warned(time=time, message=action.why, about=action.about)
     offer = action.offer if isinstance(action, Abort) else None
     return ev.Guard(
         time=time,

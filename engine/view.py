@@ -341,7 +341,7 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
         case ev.PolicyChanged():
             return _POLICY_WORDS[event.policy]
         case ev.Slept():
-            return f"The machine was asleep for {_duration(event.seconds)}"
+            return f"The machine was asleep for {duration(event.seconds)}"
         case ev.Sampled():
             who = "base" if event.base else "adapter"
             return f"Sample ({who}) at {event.iteration:,}: {event.text}"
@@ -378,7 +378,8 @@ def _came_back(freed: int | None) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Say a time as a person would, in hours and minutes, or in seconds."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole % 3600 // 60
     if hours:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from engine.callworthy import CallKind, Callworthy
+from tui.bell import DUMB
 from tui.forecast import forecast
 from tui.words import clock, one_line, short_name
 
@@ -22,10 +24,13 @@ NO_PROGRESS = "\x1b]9;4;0\x07"
 CLEAR = NO_PROGRESS + RESTORE_TITLE
 """What leaves the terminal as it was found."""
 _NORMAL, _FAILED, _UNKNOWN, _PAUSED = 1, 2, 3, 4
-_DUMB = ("dumb", "linux", "unknown", "")
 _ITERM_WITH_PROGRESS = (3, 6, 6)
 _FRESH_SECONDS = 60.0
 """What happened longer ago is no news."""
+_RUNG_FOR: tuple[CallKind, ...] = ("disk", "numbers", "stalled", "late")
+"""What else is rung for; ends and pauses are known from how the run stands."""
+_HEARD_AT_ONCE = 20_000
+"""Events looked at in one go, so that a long journal does not hold up the keys."""
 _ENDINGS = ("completed", "stopped", "aborted", "failed", "interrupted")
 
 
@@ -41,12 +46,14 @@ class Beacon:
     ) -> None:
         self._write = write
         self._bell = bell
-        self._can_write = environment.get("TERM", "") not in _DUMB
+        self._can_write = environment.get("TERM", "") not in DUMB
         self._has_progress = shows_progress(environment)
         self._title = ""
         self._progress: str = ""
         self._told: set[str] = set()
         self._was_alive = False
+        self._worth: Callworthy | None = None
+        self._heard = 0
 
     def show(self, watch: RunWatch) -> None:
         """Say how the run stands, if it stands differently."""
@@ -61,7 +68,8 @@ class Beacon:
             written += progress
         self._title, self._progress = title, progress
         if self._was_alive:
-            written += "".join(self._tell(kind, words) for kind, words in news_of(watch))
+            news = [*news_of(watch), *self._calls(watch)]
+            written += "".join(self._tell(kind, words) for kind, words in news)
         if written:
             self._write(written)
 
@@ -70,6 +78,21 @@ class Beacon:
         if self._title:
             self._write(CLEAR if self._has_progress else RESTORE_TITLE)
         self._title = self._progress = ""
+
+    def _calls(self, watch: RunWatch) -> list[tuple[str, str]]:
+        """Say what a person would be called about since this was made, each with a name."""
+        if self._worth is None:
+            self._worth = Callworthy("", since=watch.today - _FRESH_SECONDS)
+        events = watch.controls.events
+        new = events[self._heard : self._heard + _HEARD_AT_ONCE]
+        self._heard += len(new)
+        calls = [call for event in new for call in self._worth.hear(event)]
+        name = _name_of(watch)
+        return [
+            (f"{call.kind} {call.time}", f"{name} {call.what}")
+            for call in calls
+            if call.kind in _RUNG_FOR
+        ]
 
     def _tell(self, kind: str, words: str) -> str:
         if kind in self._told:
@@ -81,7 +104,7 @@ class Beacon:
 def shows_progress(environment: Mapping[str, str]) -> bool:
     """Whether OSC 9;4 is safe here: iTerm2 before 3.6.6 takes it for a notification."""
     if environment.get("TERM_PROGRAM") != "iTerm.app":
-        return environment.get("TERM", "") not in _DUMB
+        return environment.get("TERM", "") not in DUMB
     parts = environment.get("TERM_PROGRAM_VERSION", "").split(".")
     version = tuple(int(part) for part in parts if part.isdigit())
     return version >= _ITERM_WITH_PROGRESS
@@ -90,7 +113,7 @@ def shows_progress(environment: Mapping[str, str]) -> bool:
 def title_of(watch: RunWatch) -> str:
     """Give the title: how far and when done, then what."""
     view = watch.whole
-    name = short_name(one_line(view.started.name)) if view.started else "lora-tui"
+    name = _name_of(watch)
     standing = watch.standing
     if view.started is None or standing in ("loading", *_ENDINGS):
         return f"{standing} · {name}"
@@ -120,9 +143,7 @@ def progress_of(watch: RunWatch) -> str:
 
 def news_of(watch: RunWatch) -> list[tuple[str, str]]:
     """Say what is worth a bell now: an end, a machine short of memory, a pause nobody asked for."""
-    view, name = watch.whole, "lora-tui"
-    if view.started:
-        name = short_name(one_line(view.started.name))
+    view, name = watch.whole, _name_of(watch)
     news: list[tuple[str, str]] = []
     last = view.ended.time if view.ended else watch.now
     if watch.standing in _ENDINGS and watch.today - last < _FRESH_SECONDS:
@@ -133,3 +154,8 @@ def news_of(watch: RunWatch) -> list[tuple[str, str]]:
     if view.status == "paused" and view.paused_by == "guard":
         news.append(("pause", f"{name}: paused by the guard at {view.iteration:,}"))
     return news
+
+
+def _name_of(watch: RunWatch) -> str:
+    started = watch.whole.started
+    return short_name(one_line(started.name)) if started else "lora-tui"

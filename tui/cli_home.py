@@ -255,7 +255,7 @@ def _resume(path: str, stray: StrayOutput, started: list[SteeredRun]) -> Steered
     from tui.cli_resume import prepare_resume
     from tui.cli_run import open_session
 
-    return _steered(open_session(*prepare_resume(path, {}), has_past=True), stray, started)
+    return _steered(open_session(*prepare_resume(path, {})), stray, started)
 
 
 def _steered(session: Session, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:

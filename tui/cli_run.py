@@ -17,7 +17,7 @@ from engine.hub import cache_folder, is_cached, is_reachable
 from engine.journal import read_history
 from engine.model_files import check_model, is_local
 from engine.preset_files import preset_names
-from engine.runs import RunDirectory, check_writable, new_run_path
+from engine.runs import RunDirectory, check_writable, home, new_run_path
 from engine.view import TRACE_SAMPLES
 from tui.cli_resume import prepare_resume
 from tui.terminal import data_stream, has_person, say
@@ -75,7 +75,7 @@ def run(asked: Asked, output: Output | None) -> int:
     if not may_begin:
         say("Nothing was done.", sys.stderr)
         return 0
-    session = open_session(config, directory, resume, has_past=output == "dashboard")
+    session = open_session(config, directory, resume, has_dashboard=output == "dashboard")
     if output == "dashboard":
         from tui.cli_dashboard import show_run
 
@@ -117,7 +117,7 @@ def open_session(
     directory: RunDirectory,
     resume: Resume | None = None,
     *,
-    has_past: bool = False,
+    has_dashboard: bool = True,
 ) -> Session:
     """Return a run that is ready to start.
 
@@ -125,13 +125,16 @@ def open_session(
         config: the settings.
         directory: its folder.
         resume: the checkpoint that it goes on from, if it does.
-        has_past: whether it also tells what its journal has already.
+        has_dashboard: whether it is shown by one: then it also tells what its journal has already,
+            and does not ring the terminal, which the dashboard does.
     """
     from engine.session import Session
+    from tui.call_settings import callers_for
 
-    is_same_run = resume is not None and not resume.parent
-    past = read_history(directory.journal_file, TRACE_SAMPLES) if has_past and is_same_run else ()
-    return Session(config, directory, resume, past)
+    has_past = has_dashboard and resume is not None and not resume.parent
+    past = read_history(directory.journal_file, TRACE_SAMPLES) if has_past else ()
+    callers = callers_for(directory, home(), has_dashboard=has_dashboard)
+    return Session(config, directory, resume, past, callers)
 
 
 def quieten_libraries() -> None:

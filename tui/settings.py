@@ -10,14 +10,13 @@ from textual.keys import KEY_NAME_REPLACEMENTS, Keys, format_key
 from textual.theme import BUILTIN_THEMES
 
 from tui.bindings import KEYS, Key
+from tui.call_settings import CALL_SETTINGS, FILE_NAME
 from tui.themes import DEFAULT_THEME, THEMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-FILE_NAME = "settings.yaml"
-"""Below ``LORA_TUI_HOME``."""
 _KNOWN_KEYS = {key.value for key in Keys} | set(KEY_NAME_REPLACEMENTS.values())
 _MODIFIERS = ("ctrl+", "alt+", "shift+", "super+")
 _TOGETHER = (("run.pause", "run.resume"),)
@@ -68,12 +67,13 @@ def load_settings(folder: Path) -> Settings:
 def read_settings(values: object) -> Settings:
     """Take what is right from the file's values, and name what is not."""
     if not isinstance(values, dict):
-        return Settings(problems=("it should hold keys, theme and bell.",))
+        return Settings(problems=("it should hold keys, theme, bell and calls.",))
     given = cast("dict[Any, Any]", values)
     problems = [
-        f"Nothing is called '{name}'; there are keys, theme and bell."
+        f"Nothing is called '{name}'; there are keys, theme, bell, calls and call_on."
         for name in given
-        if name not in ("keys", "theme", "bell")
+        # What they say is named when a run begins, with its line.
+        if name not in ("keys", "theme", "bell", *CALL_SETTINGS)
     ]
     theme = given.get("theme", DEFAULT_THEME)
     if theme not in theme_names():

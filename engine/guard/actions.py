@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
-    from engine.events import GuardAction
+    from engine.events import GuardAction, WarningAbout
 
 EXIT_CODE = 3
 """What the process returns when the guard ended the run."""
@@ -64,6 +64,7 @@ class Warn:
     """Tell the person; change nothing."""
 
     why: str
+    about: WarningAbout = ""
 
 
 Action = Tighten | Halve | Pause | Resume | Abort | Warn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from engine.guard.actions import Abort, Halve, Pause, Resume, Tighten, Warn, next_reduction
+from engine.guard.actions import Abort, Halve, Pause, Resume, Tighten, next_reduction
 from engine.guard.blame import Blame, Growth
 from engine.guard.facts import GuardSettings
 from engine.guard.notices import Notices
@@ -85,8 +85,7 @@ class Guard:
             return None
         if action := self._decide(sample, facts, paging):
             return action
-        text = self._notices.take()
-        return None if text is None else Warn(text)
+        return self._notices.take()
 
     def _take_in(self, sample: HostSample, facts: TrainingFacts) -> str:
         """Bring the timers up to date; return how the machine pages, in words."""

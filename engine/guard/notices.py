@@ -6,8 +6,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from engine.awake import sleep_warning
+from engine.guard.actions import Warn
 
 if TYPE_CHECKING:
+    from engine.events import WarningAbout
     from engine.guard.facts import GuardSettings, TrainingFacts
     from engine.host.sample import HostSample
 
@@ -28,7 +30,7 @@ class Notices:
 
     def __init__(self, settings: GuardSettings) -> None:
         self._settings = settings
-        self._waiting: deque[str] = deque(maxlen=_WAITING)
+        self._waiting: deque[Warn] = deque(maxlen=_WAITING)
         self._said: dict[str, float] = {}
         """When each kind of warning was given last."""
         self._true: set[str] = set()
@@ -47,11 +49,11 @@ class Notices:
         self._stall(facts)
         self._heat(sample, facts)
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, about: WarningAbout = "") -> None:
         """Queue a warning of the guard's own."""
-        self._waiting.append(text)
+        self._waiting.append(Warn(text, about))
 
-    def take(self) -> str | None:
+    def take(self) -> Warn | None:
         """Return the oldest warning that was not given yet."""
         return self._waiting.popleft() if self._waiting else None
 
@@ -102,7 +104,8 @@ class Notices:
         usual = f"; others of its width take {norm:.1f} s" if norm else ""
         self.add(
             f"Step {facts.iteration + 1:,} has not ended for {_duration(age)}{usual}. "
-            "What was saved is safe. If it goes on like this, stop and resume from there."
+            "What was saved is safe. If it goes on like this, stop and resume from there.",
+            "stall",
         )
 
     def _heat(self, sample: HostSample, facts: TrainingFacts) -> None:

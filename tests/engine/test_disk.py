@@ -123,4 +123,6 @@ def test_a_run_waits_for_space_and_goes_on(
     seen = wait_for(session, lambda event: isinstance(event, ev.Resumed), seen)
     wait_for(session, lambda event: isinstance(event, ev.CheckpointSaved), seen)
     session.stop()
-    assert finish(session).ended.status == "stopped"
+    run = finish(session)
+    assert run.ended.status == "stopped"
+    assert run.calls == ["disk"]

@@ -72,6 +72,7 @@ def test_a_bad_batch_is_left_out_and_the_others_are_learned(
     view = RunView()
     view.apply_all(run.events)
     assert view.skipped_batches == 6
+    assert run.calls == ["numbers", "finished"]
 
 
 def test_several_in_a_row_end_the_run(run_with: Callable[..., Finished]) -> None:
@@ -83,6 +84,7 @@ def test_several_in_a_row_end_the_run(run_with: Callable[..., Finished]) -> None
     assert [guard.action for guard in run.of(ev.Guard)] == [
         *["skip_batch"] * 5, "reload", *["skip_batch"] * 5
     ]  # fmt: skip
+    assert run.calls == ["numbers", "numbers", "failed"]
     # What was never good is never saved.
     assert {path.name for path in run.directory.adapters.iterdir()} <= {
         "adapter_config.json",

@@ -234,3 +234,4 @@ def test_a_step_that_stalls_is_told_while_it_does(
     assert run.ended.status == "completed"
     stalled = [e.message for e in run.of(ev.Warned) if "has not ended" in e.message]
     assert stalled[0].startswith("Step 3 has not ended")
+    assert run.calls == ["stalled", "finished"]

@@ -131,6 +131,7 @@ def test_red_saves_and_stops_with_the_guards_exit_code(session: Session, machine
     machine.turn(pressure="red")
     run = finish(session)
     assert (run.ended.status, run.ended.exit_code, session.exit_code) == ("aborted", 3, 3)
+    assert run.calls == ["stopped"]
     assert "memory pressure red" in run.ended.reason
     last = run.of(ev.CheckpointSaved)[-1]
     assert (last.iteration, last.reason) == (run.ended.iteration, "pressure")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import events as ev
+from engine.callworthy import Callworthy
 from engine.config import RunConfig, validate
 from engine.runs import RunDirectory
 from engine.session import Session
@@ -52,6 +53,12 @@ class Finished:
         last = self.events[-1]
         assert isinstance(last, ev.Ended), last
         return last
+
+    @property
+    def calls(self) -> list[str]:
+        """What a person was called about, in order."""
+        worth = Callworthy("run")
+        return [call.kind for event in self.events for call in worth.hear(event)]
 
     @property
     def losses(self) -> list[float]:

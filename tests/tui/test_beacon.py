@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from engine.events import Host, Paused
+from engine.events import Host, Paused, Warned
 from tests.tui.conftest import app_for, watched
 from tests.tui.scripted import ScriptedRun, trained
 from tui.beacon import CLEAR, NO_PROGRESS, Beacon, shows_progress
@@ -79,6 +79,21 @@ def test_yellow_rings_once_and_the_guards_pause_too() -> None:
     told = "".join(written)
     assert told.count("memory pressure is yellow") == 1
     assert told.count("paused by the guard at 100") == 1
+
+
+def test_what_a_person_would_be_called_about_rings_once_and_its_past_does_not() -> None:
+    stall = Warned(time=0.0, message="Step 101 has not ended for 10 min.", about="stall")
+    run = trained(100)
+    run.log.append(dataclasses.replace(stall, time=run.time - 3600))
+    beacon, watch, written = lit(run)
+    beacon.show(watch)
+    assert "stalled" not in "".join(written)
+    run.advance(1)
+    for _ in range(3):
+        run.log.append(dataclasses.replace(stall, time=run.time))
+        watch.poll()
+        beacon.show(watch)
+    assert "".join(written).count("\x07\x1b]9;maximum has stalled\x07") == 1
 
 
 def test_the_bell_can_be_turned_off() -> None:

@@ -51,7 +51,7 @@ def test_pause_takes_resume_along() -> None:
         ({"keys": ["w"]}, "keys should be ids with their keys"),
         ({"keys": {"run.abort": "c"}}, "run.abort: c is already run.checkpoint's"),
         ({"keys": {"run.abort": "?"}}, "run.abort: ? is already app.help's"),
-        (["theme"], "it should hold keys, theme and bell"),
+        (["theme"], "it should hold keys, theme, bell and calls"),
     ],
 )
 def test_what_is_wrong_is_named_and_left_out(values: object, words: str) -> None:
