@@ -87,7 +87,7 @@ class JournalReader:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                if (event := _parse(line)) is not None:
+                if (event := parse_event(line)) is not None:
                     yield event
 
 
@@ -110,17 +110,26 @@ def read_history(path: Path, host_samples: int) -> list[ev.Event]:
     Raises:
         OSError: when the file is there and cannot be read.
     """
+    return read_whole_history(path, host_samples)[0]
+
+
+def read_whole_history(path: Path, host_samples: int) -> tuple[list[ev.Event], int]:
+    """Return what ``read_history`` does, and how many lines the journal has.
+
+    Raises:
+        OSError: when the file is there and cannot be read.
+    """
     if not path.exists():
-        return []
+        return [], 0
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     spare = sum(line.startswith(_HOST) for line in lines) - host_samples
     events: list[ev.Event] = []
     for line in lines:
         if spare > 0 and line.startswith(_HOST):
             spare -= 1
-        elif (event := _parse(line)) is not None:
+        elif (event := parse_event(line)) is not None:
             events.append(event)
-    return events
+    return events, len(lines)
 
 
 def read_outline(path: Path) -> list[ev.Event]:
@@ -145,11 +154,12 @@ def read_outline(path: Path) -> list[ev.Event]:
                     newest.pop(_STEP, None)
             else:
                 newest[kind] = line
-    events = [_parse(line) for line in (*told, *newest.values())]
+    events = [parse_event(line) for line in (*told, *newest.values())]
     return [event for event in events if event is not None]
 
 
-def _parse(line: bytes) -> ev.Event | None:
+def parse_event(line: bytes) -> ev.Event | None:
+    """Return a line's event; None for what is none, of a newer version or damaged."""
     try:
         values: Any = json.loads(line)
         return ev.from_dict(cast("dict[str, Any]", values)) if isinstance(values, dict) else None

@@ -12,7 +12,7 @@ from textual.app import App, SystemCommand
 from engine.errors import LoraTuiError
 from tui import signals
 from tui.bindings import active_commands, bindings
-from tui.confirm import STOP, Question, abort_question, leave_question
+from tui.confirm import DETACH, STOP, Question, abort_question, detach_question, leave_question
 from tui.dashboard import Dashboard
 from tui.help import HelpScreen
 from tui.home import HomeScreen
@@ -81,7 +81,9 @@ class LoraTuiApp(App[None]):
     def on_unmount(self) -> None:
         """Leave no run behind that nobody watches, whatever ended the app."""
         run = self.run_watch
-        if run is not None and run.controls.is_alive() and not run.is_stopping:
+        if run is None or run.controls.outlives_app:
+            return
+        if run.controls.is_alive() and not run.is_stopping:
             run.ask("stop", "the dashboard was closed")
 
     def tick(self) -> None:
@@ -100,17 +102,23 @@ class LoraTuiApp(App[None]):
 
     def end_for_signal(self, number: signal.Signals) -> None:
         """Stop the run, which saves, and leave with the signal's exit code."""
-        if self.run_watch is not None:
-            self.run_watch.ask("stop", f"signal {number.name}")
+        run = self.run_watch
+        if run is not None and number == signals.HANG_UP:
+            run.controls.hang_up()
+        if run is not None and not run.controls.outlives_app:
+            run.ask("stop", f"signal {number.name}")
         self.exit(return_code=signals.SIGNAL_EXIT_BASE + number)
 
     def action_leave(self) -> None:
         """Leave at once when nothing runs; else ask, and save first."""
         run = self.run_watch
-        if run is None or run.is_over or self._is_leaving:
+        if run is None or run.is_over or self._is_leaving or run.controls.outlives_app:
             self.exit(return_code=run.controls.exit_code if run else 0)
         elif not isinstance(self.screen, Question):
-            self.push_screen(leave_question(is_loading=run.view.started is None), self._leave)
+            is_loading, can_detach = run.view.started is None, run.controls.can_detach
+            self.push_screen(
+                leave_question(is_loading=is_loading, can_detach=can_detach), self._leave
+            )
 
     def action_interrupt(self) -> None:
         """Ask like ``q``; when asked already, stop, save and leave now."""
@@ -155,6 +163,11 @@ class LoraTuiApp(App[None]):
         """Stop the run, once the person is sure."""
         self.push_screen(abort_question(), self._stop)
 
+    def on_dashboard_detach_asked(self) -> None:
+        """Hand the run over, once the person knows what that costs."""
+        if self.run_watch is not None:
+            self.push_screen(detach_question(self.run_watch.loading_seconds), self._leave)
+
     def on_dashboard_home_asked(self) -> None:
         """Go back home from a run that is over."""
         self.go_home()
@@ -189,12 +202,12 @@ class LoraTuiApp(App[None]):
             self.run_worker(dashboard.loss.load_plotter)
 
     def _leave(self, choice: str | None) -> None:
-        self._is_leaving = choice == STOP
+        self._is_leaving = choice in (STOP, DETACH)
         self._stop(choice)
 
     def _stop(self, choice: str | None) -> None:
-        if choice == STOP and self._dashboard is not None:
-            self._dashboard.ask("stop")
+        if self._dashboard is not None and choice in (STOP, DETACH):
+            self._dashboard.ask("detach" if choice == DETACH else "stop")
 
     def _end_without_terminal(self) -> None:
         if signals.is_terminal_gone():

@@ -136,6 +136,8 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_run_options
 @click.option("--yes", "is_sure", is_flag=True, help="Ask nothing: no download, no lack of memory.")
+@click.option("--detach", "is_detached", is_flag=True, help="Train on in the background.")
+@click.option("--background", "is_background", is_flag=True, hidden=True)
 def run(
     source: str | None,
     resume: str | None,
@@ -146,6 +148,8 @@ def run(
     is_plain: bool,
     is_json: bool,
     is_sure: bool,
+    is_detached: bool,
+    is_background: bool,
 ) -> int:
     """Train a preset, or a YAML file as mlx_lm.lora takes it."""
     from tui.cli_run import Asked
@@ -155,7 +159,12 @@ def run(
         raise click.UsageError("Give either a preset or YAML file, or --resume.")
     is_resume = resume is not None
     asked = Asked(source or resume or "", model, data, settings, run_dir, is_sure, is_resume)
-    return train(asked, _output(is_plain=is_plain, is_json=is_json))
+    output = _output(is_plain=is_plain, is_json=is_json)
+    if is_detached:
+        if output:
+            raise click.UsageError("--detach leaves the terminal: it takes no --plain or --json.")
+        return train(asked, "detached")
+    return train(asked, "background" if is_background else output)
 
 
 @cli.command()
@@ -222,6 +231,69 @@ def runs(is_json: bool) -> None:
         click.echo("There are no runs yet. Start one: lora-tui demo", err=True)
     else:
         _print_columns([_in_columns(run) for run in found])
+
+
+_run_argument = click.argument("name", metavar="[RUN]", required=False)
+
+
+@cli.command()
+@_run_argument
+def attach(name: str | None) -> int:
+    """Watch and steer a run in another process; leaving it leaves it running."""
+    from tui.cli_remote import attach as show
+    from tui.terminal import has_person
+
+    if not has_person():
+        raise click.UsageError("This needs a terminal. Without one: lora-tui status")
+    return show(name)
+
+
+@cli.command()
+@_run_argument
+@click.option("--json", "is_json", is_flag=True, help="As JSON.")
+@click.option("--watch", "is_watching", is_flag=True, help="Every second, while it trains.")
+@click.option("--format", "form", metavar="TEXT", help="Such as '{percent} % {pressure}'.")
+def status(name: str | None, form: str | None, *, is_json: bool, is_watching: bool) -> None:
+    """Say in one line how a run stands: training, interrupted, or done."""
+    from tui.cli_remote import show_status
+
+    show_status(name, is_json=is_json, form=form, is_watching=is_watching)
+
+
+@cli.command()
+@_run_argument
+def pause(name: str | None) -> int:
+    """Let a run stand still, saved."""
+    from tui.cli_remote import steer
+
+    return steer(name, "pause")
+
+
+@cli.command()
+@_run_argument
+def resume(name: str | None) -> int:
+    """Let a paused run go on."""
+    from tui.cli_remote import steer
+
+    return steer(name, "resume")
+
+
+@cli.command()
+@_run_argument
+def checkpoint(name: str | None) -> int:
+    """Let a run save now."""
+    from tui.cli_remote import steer
+
+    return steer(name, "checkpoint")
+
+
+@cli.command()
+@_run_argument
+def stop(name: str | None) -> int:
+    """Let a run save and end."""
+    from tui.cli_remote import steer
+
+    return steer(name, "stop")
 
 
 @cli.command()

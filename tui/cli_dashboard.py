@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tui.farewell import NOTHING_MADE, last_words
+from engine.errors import RunError
+from tui.background import start_in_background, watching_words
+from tui.farewell import NOTHING_MADE, is_complete, last_words, name_of
+from tui.headless import train_on
 from tui.plain import FAILED_EXIT
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import StrayOutput, say
@@ -37,6 +41,10 @@ class SteeredRun:
         self.session = session
         self._stray = stray
         self._log_mover: asyncio.Task[None] | None = None
+        self.outlives_app = False
+        """Whether the run goes on without a screen: its terminal was closed."""
+        self.is_handed_over = False
+        """Whether it was asked to end here and go on in the background."""
 
     @property
     def path(self) -> str:
@@ -52,6 +60,11 @@ class SteeredRun:
     def exit_code(self) -> int:
         """What the process should exit with once the run is over."""
         return self.session.exit_code
+
+    @property
+    def can_detach(self) -> bool:
+        """Whether it can be handed over: not before there is something to go on from."""
+        return self.session.has_begun
 
     def start(self) -> None:
         """Begin, with the first frame on the screen."""
@@ -92,6 +105,15 @@ class SteeredRun:
             self.session.stop(reason, "signal", SIGNAL_EXIT_BASE + number)
         else:
             self.session.stop("as asked" if reason == "asked" else reason)
+
+    def hang_up(self) -> None:
+        """Hear that the terminal is gone."""
+        self.outlives_app = self.session.config.on_hangup == "continue"
+
+    def detach(self) -> None:
+        """Save and end here, to go on in the background."""
+        self.is_handed_over = True
+        self.session.stop("handed over to the background")
 
     def is_alive(self) -> bool:
         """Whether the run still goes on."""
@@ -138,9 +160,14 @@ def show_app(
         app.run()
         exit_code = app.return_code or 0
     finally:
-        if run := newest_run():
+        run = newest_run()
+        if run and run.outlives_app:
+            exit_code = train_on(run.session, stray)
+            say(last_words(run.session), sys.stderr)
+        elif run:
             with _leaving_at_once():
                 _end(run, stray, exit_code)
+                exit_code = exit_code or _hand_over(run, stray)
     return exit_code
 
 
@@ -160,6 +187,22 @@ def _end(run: SteeredRun, stray: StrayOutput, exit_code: int) -> None:
     if not is_over:
         # The thread sits in a device call that nothing ends: neither may it hold the shell.
         os._exit(exit_code or FAILED_EXIT)
+
+
+def _hand_over(run: SteeredRun, stray: StrayOutput) -> int:
+    """Let a process in the background go on with a run that was ended for that."""
+    session = run.session
+    is_ended_early = session.is_alive() or not session.events or session.exit_code
+    if not run.is_handed_over or is_ended_early or is_complete(session):
+        return 0
+    directory = session.directory
+    try:
+        process = start_in_background(["--resume", run.path, "--yes"], directory, stray.screen)
+    except RunError as error:
+        say(f"Error: the background process did not start. {error}", stray.screen)
+        return FAILED_EXIT
+    say(watching_words(directory, name_of(directory), process), stray.screen)
+    return 0
 
 
 @contextmanager

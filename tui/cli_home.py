@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.journal import read_history
+from engine.lock import is_held
 from engine.machine import known_machine
 from engine.preset_files import preset_names, preset_summary
 from engine.runs import RunDirectory, home, list_runs
 from engine.view import TRACE_SAMPLES
+from tui.attached import AttachedRun
 from tui.cli_plan import preset_verdicts
 from tui.controls import Doors, HomeData, PresetLine, RunLine
 from tui.terminal import StrayOutput
@@ -32,6 +34,8 @@ class PastRun:
     """A run that is only read: its journal as it is now."""
 
     exit_code = 0
+    outlives_app = True
+    can_detach = False
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
@@ -58,7 +62,7 @@ class PastRun:
     def pause(self) -> None:
         """Nothing to steer, here and below."""
 
-    resume = checkpoint = evaluate = sample = pause
+    resume = checkpoint = evaluate = sample = hang_up = detach = pause
 
     def set_policy(self, policy: Policy) -> None:
         """Nothing to guard."""
@@ -82,11 +86,17 @@ def show_home() -> int:
     with StrayOutput() as stray:
         doors = Doors(
             start_preset=lambda name: _start_preset(name, stray, started),
-            open_run=lambda path: PastRun(RunDirectory(Path(path))),
+            open_run=_open,
             resume_run=lambda path: _resume(path, stray, started),
         )
         app = LoraTuiApp(home=home_data(), doors=doors)
         return show_app(app, stray, newest_accepted)
+
+
+def _open(path: str) -> PastRun | AttachedRun:
+    """Look at a run: as it goes on where a process trains it, else as it was left."""
+    directory = RunDirectory(Path(path))
+    return AttachedRun(directory) if is_held(directory.lock_file) else PastRun(directory)
 
 
 def home_data() -> HomeData:

@@ -11,12 +11,14 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.words import duration
+
 if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
 
-STOP, STAY = "stop", "stay"
+STOP, STAY, DETACH = "stop", "stay", "detach"
 """What every question here is answered with."""
 _WHAT_STOPPING_DOES = "The step in flight is dropped; what was reached is saved first."
 
@@ -101,10 +103,26 @@ def abort_question() -> Question:
     return Question("stop this run?", _WHAT_STOPPING_DOES, choices)
 
 
-def leave_question(*, is_loading: bool) -> Question:
+def detach_question(loading_seconds: float | None) -> Question:
+    """Say what handing a run over costs, and ask."""
+    choices = (Choice(DETACH, "d", "detach"), Choice(STAY, "esc", "stay"))
+    return Question("train on in the background?", _hand_over(loading_seconds), choices)
+
+
+def _hand_over(loading_seconds: float | None) -> str:
+    about = "" if loading_seconds is None else f", about {duration(loading_seconds)}"
+    return (
+        "Saves, and a process of its own loads the model again and trains on. It costs the step in "
+        f"flight and the loading{about}; the result is the same, byte for byte."
+    )
+
+
+def leave_question(*, is_loading: bool, can_detach: bool = False) -> Question:
     """Ask before leaving a run that goes on."""
     if is_loading:
         choices = (Choice(STOP, "s", "stop and leave"), Choice(STAY, "esc", "stay"))
         return Question("leave while it is loading?", "Nothing was trained yet.", choices)
-    choices = (Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay"))
+    detach = (Choice(DETACH, "d", "train on in the background"),) if can_detach else ()
+    stop = Choice(STOP, "s", "stop, save and leave")
+    choices = (*detach, stop, Choice(STAY, "esc", "stay"))
     return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)

@@ -94,6 +94,9 @@ class Dashboard(Screen[None]):
     class AbortAsked(Message):
         """Somebody wants this run to stop for good."""
 
+    class DetachAsked(Message):
+        """Somebody wants this run to go on in the background."""
+
     class HomeAsked(Message):
         """Somebody wants to go back to where this run was opened."""
 
@@ -164,6 +167,8 @@ class Dashboard(Screen[None]):
                 return run.is_steerable
             case "abort":
                 return not run.is_over and not run.is_stopping
+            case "detach":
+                return run.is_steerable and run.controls.can_detach and not run.is_stopping
             case "continue":
                 return self._has_home and run.is_over and run.standing != "completed"
             case "toggle_log" | "smooth" | "next_axis":
@@ -203,6 +208,10 @@ class Dashboard(Screen[None]):
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""
         self.post_message(self.AbortAsked())
+
+    def action_detach(self) -> None:
+        """Hand the run over, once the person is sure."""
+        self.post_message(self.DetachAsked())
 
     def action_continue(self) -> None:
         """Go on with a run that ended early."""

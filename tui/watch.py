@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.events import Ended, Progress
+from engine.events import Ended, Progress, Started
 from engine.view import RunView
 from tui.words import one_line, transfer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.events import Policy
     from tui.controls import RunControls
 
-Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop"]
+Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop", "detach"]
 Standing = Literal[
     "loading",
     "training",
@@ -34,6 +34,7 @@ REQUEST_WORDS: dict[Request, str] = {
     "evaluate": "evaluating after this step…",
     "sample": "sampling after this step…",
     "stop": "stopping after this step, saving first…",
+    "detach": "handing over, saving first…",
 }
 BAD_INPUT = 2
 POLICIES: tuple[Policy, ...] = ("watch", "protect", "abort")
@@ -64,6 +65,9 @@ class RunWatch:
         self._folded = 0
         self.is_started = False
         self._is_broken_off = False
+        self._load_began: float | None = None
+        self.loading_seconds: float | None = None
+        """How long it took this time from the beginning to the first step; None if not known."""
 
     def start(self) -> None:
         """Begin the run."""
@@ -82,6 +86,11 @@ class RunWatch:
             self._last_time = event.time
             if isinstance(event, Progress):
                 self.progress = event
+                # A download is not done again.
+                if event.stage in ("libraries", "download"):
+                    self._load_began = event.time
+            elif isinstance(event, Started) and self._load_began is not None:
+                self.loading_seconds = event.time - self._load_began
         if not self.view.activity:
             self.progress = None
         open_before = len(self.asked)
@@ -108,6 +117,8 @@ class RunWatch:
                 controls.sample()
             case "stop":
                 controls.stop(reason)
+            case "detach":
+                controls.detach()
         self.asked = [asked for asked in self.asked if not _replaces(request, asked.request)]
         # A pause taken back before it happened leaves nothing to wait for.
         if request != "resume" or self.view.status == "paused":
@@ -147,7 +158,7 @@ class RunWatch:
     @property
     def is_stopping(self) -> bool:
         """Whether the run was asked to stop and has not yet."""
-        return any(asked.request == "stop" for asked in self.asked)
+        return any(asked.request in ("stop", "detach") for asked in self.asked)
 
     @property
     def wants_resume(self) -> bool:
@@ -198,7 +209,7 @@ class RunWatch:
                 return len(view.evaluations)
             case "sample":
                 return len(view.samples)
-            case "stop":
+            case "stop" | "detach":
                 return 0
 
 

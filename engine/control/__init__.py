@@ -8,7 +8,8 @@ once it asked to ``subscribe``, the journal's lines from there on. Those begin w
 from __future__ import annotations
 
 from engine.control.client import ControlClient
+from engine.control.feed import Feed
 from engine.control.server import ControlServer, Steered
-from engine.control.words import Command, parse_command
+from engine.control.words import Command, Verb, parse_command
 
-__all__ = ["Command", "ControlClient", "ControlServer", "Steered", "parse_command"]
+__all__ = ["Command", "ControlClient", "ControlServer", "Feed", "Steered", "Verb", "parse_command"]

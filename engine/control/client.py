@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 5.0
 _RECEIVE_BYTES = 262_144
-_EVENT = b'{"event"'
+_ANSWERS = (b'{"reply"', b'{"error"')
 
 
 class ControlClient:
@@ -67,8 +67,8 @@ class ControlClient:
             self._connection.sendall(request(verb, **values))
             while time.monotonic() < end:
                 found = self._receive()
-                self._lines += [line for line in found if line.startswith(_EVENT)]
-                for answer in (_parse(line) for line in found if not line.startswith(_EVENT)):
+                self._lines += [line for line in found if not line.startswith(_ANSWERS)]
+                for answer in (_parse(line) for line in found if line.startswith(_ANSWERS)):
                     if "error" in answer:
                         raise RunError(f"The run refused: {answer['error']}.")
                     return answer
@@ -99,7 +99,7 @@ class ControlClient:
             # Zero means not to wait at all.
             self._connection.settimeout(0.0 if lines else timeout_seconds)
             while found := self._receive():
-                lines += [line for line in found if line.startswith(_EVENT)]
+                lines += [line for line in found if not line.startswith(_ANSWERS)]
                 self._connection.settimeout(0.0)
         except (BlockingIOError, TimeoutError):
             pass
