@@ -20,7 +20,8 @@ FREE = frozenset(
         "project_name", "trust_remote_code", "train", "name", "memory_budget_bytes",
         "micro_batch_size", "step", "tail_chunk", "attention", "sample_prompts",
         "sample_max_tokens", "keep_last", "keep_every", "early_stopping",
-        "on_pressure", "yellow_seconds", "grace_seconds", "green_seconds", "deep_pause", "on_hangup",
+        "on_pressure", "yellow_seconds", "grace_seconds", "green_seconds", "deep_pause",
+        "on_hangup",
     }
 )  # fmt: skip
 """Settings that may change within a run: the same mathematics, or more of it."""

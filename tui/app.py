@@ -81,9 +81,7 @@ class LoraTuiApp(App[None]):
     def on_unmount(self) -> None:
         """Leave no run behind that nobody watches, whatever ended the app."""
         run = self.run_watch
-        if run is None or run.controls.outlives_app:
-            return
-        if run.controls.is_alive() and not run.is_stopping:
+        if run is not None and run.is_left_alone:
             run.ask("stop", "the dashboard was closed")
 
     def tick(self) -> None:
@@ -102,23 +100,17 @@ class LoraTuiApp(App[None]):
 
     def end_for_signal(self, number: signal.Signals) -> None:
         """Stop the run, which saves, and leave with the signal's exit code."""
-        run = self.run_watch
-        if run is not None and number == signals.HANG_UP:
-            run.controls.hang_up()
-        if run is not None and not run.controls.outlives_app:
-            run.ask("stop", f"signal {number.name}")
+        if self.run_watch is not None:
+            self.run_watch.hear(number)
         self.exit(return_code=signals.SIGNAL_EXIT_BASE + number)
 
     def action_leave(self) -> None:
         """Leave at once when nothing runs; else ask, and save first."""
         run = self.run_watch
-        if run is None or run.is_over or self._is_leaving or run.controls.outlives_app:
+        if run is None or run.may_be_left or self._is_leaving:
             self.exit(return_code=run.controls.exit_code if run else 0)
         elif not isinstance(self.screen, Question):
-            is_loading, can_detach = run.view.started is None, run.controls.can_detach
-            self.push_screen(
-                leave_question(is_loading=is_loading, can_detach=can_detach), self._leave
-            )
+            self.push_screen(leave_question(run), self._leave)
 
     def action_interrupt(self) -> None:
         """Ask like ``q``; when asked already, stop, save and leave now."""
@@ -165,8 +157,8 @@ class LoraTuiApp(App[None]):
 
     def on_dashboard_detach_asked(self) -> None:
         """Hand the run over, once the person knows what that costs."""
-        if self.run_watch is not None:
-            self.push_screen(detach_question(self.run_watch.loading_seconds), self._leave)
+        if (run := self.run_watch) is not None:
+            self.push_screen(detach_question(run.loading_seconds), self._leave)
 
     def on_dashboard_home_asked(self) -> None:
         """Go back home from a run that is over."""

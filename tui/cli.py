@@ -11,6 +11,7 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
+from tui.cli_commands import REMOTE_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -233,69 +234,6 @@ def runs(is_json: bool) -> None:
         _print_columns([_in_columns(run) for run in found])
 
 
-_run_argument = click.argument("name", metavar="[RUN]", required=False)
-
-
-@cli.command()
-@_run_argument
-def attach(name: str | None) -> int:
-    """Watch and steer a run in another process; leaving it leaves it running."""
-    from tui.cli_remote import attach as show
-    from tui.terminal import has_person
-
-    if not has_person():
-        raise click.UsageError("This needs a terminal. Without one: lora-tui status")
-    return show(name)
-
-
-@cli.command()
-@_run_argument
-@click.option("--json", "is_json", is_flag=True, help="As JSON.")
-@click.option("--watch", "is_watching", is_flag=True, help="Every second, while it trains.")
-@click.option("--format", "form", metavar="TEXT", help="Such as '{percent} % {pressure}'.")
-def status(name: str | None, form: str | None, *, is_json: bool, is_watching: bool) -> None:
-    """Say in one line how a run stands: training, interrupted, or done."""
-    from tui.cli_remote import show_status
-
-    show_status(name, is_json=is_json, form=form, is_watching=is_watching)
-
-
-@cli.command()
-@_run_argument
-def pause(name: str | None) -> int:
-    """Let a run stand still, saved."""
-    from tui.cli_remote import steer
-
-    return steer(name, "pause")
-
-
-@cli.command()
-@_run_argument
-def resume(name: str | None) -> int:
-    """Let a paused run go on."""
-    from tui.cli_remote import steer
-
-    return steer(name, "resume")
-
-
-@cli.command()
-@_run_argument
-def checkpoint(name: str | None) -> int:
-    """Let a run save now."""
-    from tui.cli_remote import steer
-
-    return steer(name, "checkpoint")
-
-
-@cli.command()
-@_run_argument
-def stop(name: str | None) -> int:
-    """Let a run save and end."""
-    from tui.cli_remote import steer
-
-    return steer(name, "stop")
-
-
 @cli.command()
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def doctor(is_json: bool) -> None:
@@ -348,6 +286,10 @@ def completion(shell: str) -> None:
     if completer is None:
         raise click.UsageError(f"There is no completion for {shell}.")
     click.echo(completer(cli, {}, PROGRAM, "_LORA_TUI_COMPLETE").source())
+
+
+for each in REMOTE_COMMANDS:
+    cli.add_command(each)
 
 
 def _output(*, is_plain: bool, is_json: bool) -> Literal["plain", "json"] | None:

@@ -90,7 +90,8 @@ def standing(run: RunDirectory) -> dict[str, Any]:
     status = view.status if view.is_over or is_alive else "interrupted"
     last, best = view.last_step, view.best
     newest = view.evaluations[-1] if view.evaluations else None
-    is_training = is_alive and status == "training" and last and last.eta_seconds is not None
+    is_training = is_alive and status == "training"
+    left = last.eta_seconds if last and is_training else None
     return {
         "name": run.name,
         "path": str(run.path),
@@ -104,7 +105,7 @@ def standing(run: RunDirectory) -> dict[str, Any]:
         "best_iteration": best.iteration if best else None,
         "saved_iteration": view.checkpoints[-1].iteration if view.checkpoints else None,
         "pressure": view.host.pressure if view.host and is_alive else None,
-        "done_at": last.time + last.eta_seconds if is_training and last else None,
+        "done_at": last.time + left if last and left is not None else None,
         "reason": view.ended.reason if view.ended else "",
     }
 

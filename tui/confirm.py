@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
+    from tui.watch import RunWatch
+
 
 STOP, STAY, DETACH = "stop", "stay", "detach"
 """What every question here is answered with."""
@@ -117,12 +119,12 @@ def _hand_over(loading_seconds: float | None) -> str:
     )
 
 
-def leave_question(*, is_loading: bool, can_detach: bool = False) -> Question:
+def leave_question(run: RunWatch) -> Question:
     """Ask before leaving a run that goes on."""
-    if is_loading:
+    if run.view.started is None:
         choices = (Choice(STOP, "s", "stop and leave"), Choice(STAY, "esc", "stay"))
         return Question("leave while it is loading?", "Nothing was trained yet.", choices)
-    detach = (Choice(DETACH, "d", "train on in the background"),) if can_detach else ()
+    detach = (Choice(DETACH, "d", "train on in the background"),) if run.controls.can_detach else ()
     stop = Choice(STOP, "s", "stop, save and leave")
     choices = (*detach, stop, Choice(STAY, "esc", "stay"))
     return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)

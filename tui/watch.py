@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from engine.events import Ended, Progress, Started
 from engine.view import RunView
+from tui.signals import HANG_UP
 from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     from engine.events import Policy
@@ -124,6 +126,13 @@ class RunWatch:
         if request != "resume" or self.view.status == "paused":
             self.asked.append(Asked(request, self._happened(request)))
 
+    def hear(self, number: signal.Signals) -> None:
+        """Stop the run for a signal, unless it goes on without this screen."""
+        if number == HANG_UP:
+            self.controls.hang_up()
+        if not self.controls.outlives_app:
+            self.ask("stop", f"signal {number.name}")
+
     def next_policy(self) -> None:
         """Let the guard do the next thing in turn when memory runs short."""
         turn = POLICIES.index(self.view.policy) + 1
@@ -149,6 +158,17 @@ class RunWatch:
     def is_over(self) -> bool:
         """Whether nothing more will come of this run."""
         return self.view.is_over or self._is_broken_off
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether leaving the screen takes nothing from the run."""
+        return self.is_over or self.controls.outlives_app
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it would train on unseen in this process, though nobody wants that."""
+        goes_on = self.controls.is_alive() and not self.is_stopping
+        return goes_on and not self.controls.outlives_app
 
     @property
     def is_steerable(self) -> bool:
