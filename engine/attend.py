@@ -10,6 +10,7 @@ from engine.deep import bring_back, put_away
 from engine.heed import give_back, held_bytes
 from engine.measure import evaluate, sample
 from engine.saving import reason_to_save, save
+from engine.use.wardrobe import LentWardrobe
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -70,6 +71,7 @@ def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
     while mailbox.hold() is not None and not mailbox.stop_wish():
         mailbox.wait()
         yield from _serve(state, put_off if is_deep else None)
+        _lend(state, is_deep=is_deep)
     if mailbox.stop_wish():
         return
     if is_deep:
@@ -80,6 +82,25 @@ def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
     state.pulse.resume()
     yield from state.heed.resumed(state.iteration)
     yield ev.Resumed(time=time.time(), iteration=state.iteration, paused_seconds=seconds)
+
+
+def _lend(state: State, *, is_deep: bool) -> None:
+    """Let somebody talk with the model while the run stands still; it comes back as it was."""
+    mailbox, prepared = state.mailbox, state.prepared
+
+    def is_wanted_back() -> bool:
+        return mailbox.hold() is None or mailbox.stop_wish() is not None
+
+    for job in mailbox.take_jobs():
+        # Without the base weights there is nobody to talk to.
+        if is_deep:
+            job(None, is_wanted_back)
+            continue
+        wardrobe = LentWardrobe(prepared.adapted, prepared.files, prepared.budget_bytes)
+        try:
+            job(wardrobe, is_wanted_back)
+        finally:
+            wardrobe.take_off()
 
 
 def _come_back(state: State) -> Iterator[ev.Event]:

@@ -23,6 +23,8 @@ from pydantic import (
 from engine.errors import ConfigError, did_you_mean
 from engine.events import Policy
 from engine.preset_files import preset_names, preset_path
+from engine.report_names import names_in
+from engine.setting_problems import explain
 
 Optimizer = Literal["adam", "adamw", "muon", "sgd", "adafactor"]
 _REVISION = r"^\w[\w.-]*(/\w[\w.-]*)*$"
@@ -137,6 +139,7 @@ class RunConfig(Section):
     mask_prompt: bool = False
     """Train on the assistant's turns only (all of them)."""
     report_to: str | None = None
+    """wandb, swanlab, trackio or tensorboard, several with commas between them."""
     project_name: str | None = None
     trust_remote_code: bool = False
     prompt_feature: str = "prompt"
@@ -158,6 +161,11 @@ class RunConfig(Section):
     """What the run may use; None leaves it to the machine."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows evaluated at once inside a step; None chooses from the budget."""
+    cache_limit_bytes: int | None = Field(default=None, ge=0)
+    """Freed buffers that MLX keeps for reuse, beyond what a step needs; None means an eighth of the
+    budget and at most 512 MB, given back whenever a step needs it."""
+    probe: bool = True
+    """Try the widest step before the first one, unless that would take 2 % of the run or more."""
     step: Literal["auto", "layers", "whole-graph"] = "auto"
     tail_chunk: int = Field(default=512, ge=8)
     """Positions whose logits exist at once."""
@@ -175,6 +183,8 @@ class RunConfig(Section):
     """Type of the frozen weights; auto keeps the model's own, and is float32 on a CPU."""
     sample_prompts: list[str] = Field(default_factory=list[str])
     """Answered by the base model once, and by the adapter at every evaluation."""
+    sample_rows: int = Field(default=1, ge=0, le=16)
+    """Validation rows whose beginnings are answered where there are no ``sample_prompts``."""
     sample_max_tokens: int = Field(default=64, ge=1, le=1024)
     on_pressure: Policy = "protect"
     """When memory runs short: watch does nothing, protect shrinks and pauses, abort stops."""
@@ -188,6 +198,15 @@ class RunConfig(Section):
     """Whether a pause of the guard's gives the base weights back too; going on loads them again."""
     on_hangup: Literal["continue", "stop"] = "continue"
     """When the terminal is closed: continue trains on without a screen, stop saves and ends."""
+
+    sample_max_seconds: float = Field(default=60.0, gt=0)
+    """The longest that one answer may take; it is cut there."""
+
+    @field_validator("report_to")
+    @classmethod
+    def _know_reporters(cls, value: str | None) -> str | None:
+        names_in(value)
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -259,7 +278,7 @@ def validate(values: dict[str, Any], source: str = "") -> RunConfig:
     try:
         return RunConfig.model_validate(given)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [explain(problem, _SECTIONS) for problem in error.errors()]
         raise ConfigError(
             problems, source, "Correct these settings, or give others with --set key=value."
         ) from None
@@ -339,46 +358,10 @@ def _default_section(key: str) -> dict[str, Any]:
     return field.default.model_dump() if field and isinstance(field.default, Section) else {}
 
 
-_WANTED = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "string": "text",
-    "list": "a list, like [a, b]",
-    "dict": "settings of its own, like {key: value}",
-    "model": "settings of its own, like {key: value}",
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": RunConfig,
+    "lora_parameters": LoraParameters,
+    "lr_schedule": Schedule,
+    "hf_dataset": HubDataset,
 }
-"""What a setting should be, by the first word of pydantic's name for the problem."""
-
-
-def _explain(problem: Any) -> str:
-    """Turn one of pydantic's problems into a sentence for a person."""
-    location = [str(part) for part in problem["loc"] if part not in {"int", "str", "[key]"}]
-    key, value = ".".join(location), problem["input"]
-    match problem["type"]:
-        case "extra_forbidden":
-            owner: type[BaseModel] = {
-                "lora_parameters": LoraParameters,
-                "lr_schedule": Schedule,
-                "hf_dataset": HubDataset,
-            }.get(location[0] if len(location) > 1 else "", RunConfig)
-            hint = did_you_mean(location[-1], owner.model_fields)
-            if location[-1] == "alpha":
-                hint = " mlx-lm uses 'scale' directly: scale = alpha / rank."
-            return f"{key}: unknown setting.{hint}"
-        case "missing" if location[-1] == "scale":
-            alpha = " (alpha is not used: scale = alpha / rank)" if "alpha" in value else ""
-            return f"{key}: missing; it is the factor of the low-rank update, e.g. 20.0{alpha}"
-        case "missing":
-            return f"{key}: missing"
-        case "literal_error":
-            known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
-            hint = did_you_mean(str(value), known)
-            return f"{key}: {value!r} is not one of {', '.join(known)}.{hint}"
-        case "value_error":
-            return f"{key}: {problem['ctx']['error']}"
-        case kind if wanted := _WANTED.get(kind.partition("_")[0]):
-            return f"{key}: should be {wanted}, not {value!r}"
-        case _:
-            text = problem["msg"].replace("Input should be", "should be")
-            return f"{key}: {text[:1].lower()}{text[1:]}, not {value!r}"
+"""What each section of the settings is made of."""

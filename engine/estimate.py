@@ -32,6 +32,8 @@ BLOCK_SCORE_BYTES = 64_000_000
 """What one block's scores may take where attention is worked in blocks."""
 KEPT_SHARE = 0.9
 """Share of the budget that outputs kept for speed may fill; an estimate may be short."""
+MOST_CACHE_BYTES = 512_000_000
+"""Freed buffers kept for reuse, unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +189,17 @@ def _matrix_bytes(layer: LayerShape, model: ModelShape, config: RunConfig) -> in
     return unpacked + 2 * 4 * max((m.size for m in own), default=0)
 
 
+def cache_limit(budget_bytes: int, asked_bytes: int | None) -> int:
+    """Return what MLX may keep of freed buffers."""
+    return min(budget_bytes // 8, MOST_CACHE_BYTES) if asked_bytes is None else asked_bytes
+
+
 def with_step(plan: MemoryPlan, shape: StepShape, size: StepSize, rows: int) -> MemoryPlan:
     """Add what one micro-batch of this many rows needs at its widest.
 
     The tail runs while no layer does, so only what it needs beyond a layer adds to the peak. In a
-    step of one micro-batch a layer's input is gone when its gradients appear.
+    step of one micro-batch a layer's input is gone when its gradients appear, and there are none
+    yet in the tail.
     """
     positions = rows * size.width
     scores = rows * shape.heads * size.width**2 * shape.itemsize
@@ -206,10 +214,10 @@ def with_step(plan: MemoryPlan, shape: StepShape, size: StepSize, rows: int) -> 
         held = (shape.layers - 1) * (positions * shape.retained_bytes + scores)
         return replace(plan, activations=held + layer, tail=max(0, logits - layer))
     inputs = shape.layers * positions * shape.hidden * shape.itemsize
-    if rows >= size.batch:
-        inputs -= min(inputs, plan.adapters)
-    logits = min(size.chunk, positions) * shape.vocabulary * logit
-    return replace(plan, activations=inputs + layer, tail=max(0, logits - layer))
+    to_come = plan.adapters if rows >= size.batch else 0
+    chunk = min(size.chunk, positions) * shape.vocabulary
+    held = max(0, inputs - to_come) + layer
+    return replace(plan, activations=held, tail=max(0, inputs - to_come + chunk * logit - held))
 
 
 def largest_micro_batch(

@@ -32,6 +32,8 @@ STEADY = 0.05
 """The least deviation taken for one, as a share; no machine is steadier than that for long."""
 DRIFT = 0.02
 """What a machine may become faster or slower by, whatever its steps said until now."""
+PROBED = 0.25
+"""How far other sizes of step may lie from what the probed one suggests, as a share."""
 BLOCK = 20
 """Steps whose mean is compared with the next ones' to see drift."""
 
@@ -78,9 +80,14 @@ class EtaEstimator:
         self._times: dict[int, deque[float]] = {}
         self._medians: dict[int, float] = {}
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
+        self._probed: tuple[int, float] | None = None
         self._evaluation_seconds: deque[float] = deque(maxlen=8)
         self._save_seconds: deque[float] = deque(maxlen=8)
         self._sample_seconds: deque[float] = deque(maxlen=8)
+
+    def add_probe(self, positions: int, seconds: float) -> None:
+        """Note how long a step of this size took before the first one."""
+        self._probed = (positions, seconds)
 
     def add_step(self, iteration: int, seconds: float) -> None:
         """Note how long an iteration (from 1) took."""
@@ -116,9 +123,9 @@ class EtaEstimator:
         self._sample_seconds.append(seconds)
 
     def remaining(self, iteration: int) -> Eta | None:
-        """Return what is left after an iteration; None until a few steps are measured."""
+        """Return what is left after an iteration; None until steps are measured or probed."""
         if len(self._recent) < FEWEST:
-            return None
+            return self._from_probe(iteration)
         costs = self._costs()
         ratios = [seconds / costs[place] for place, seconds in self._recent]
         least, most = _undisturbed(ratios)
@@ -136,6 +143,15 @@ class EtaEstimator:
         return Eta(
             steps + fixed, max(0.0, steps * (1 - share)) + fixed, steps * (1 + share) + fixed
         )
+
+    def _from_probe(self, iteration: int) -> Eta | None:
+        """What is left if every step costs what the probed one did, a position."""
+        if self._probed is None:
+            return None
+        positions, seconds = self._probed
+        left = float(self._sizes @ self._still_left(iteration))
+        steps, fixed = left * seconds / positions, self._fixed_seconds(iteration)
+        return Eta(steps + fixed, steps * (1 - PROBED) + fixed, steps * (1 + PROBED) + fixed)
 
     def _costs(self) -> npt.NDArray[np.float64]:
         """``[sizes]``: seconds of a step of each size: a line, and how the medians lie about it."""

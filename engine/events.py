@@ -7,17 +7,14 @@ comes back as NaN.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import types
-import typing
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from engine.data_facts import Preflight  # noqa: TC001 - read when events are built
+from engine.memory_facts import Memory as Memory
+from engine.memory_facts import MemoryPlan as MemoryPlan
+from engine.plain_values import build, plain_fields
 
 Pressure = Literal["green", "yellow", "red"]
 CheckpointReason = Literal[
@@ -27,41 +24,10 @@ GuardAction = Literal["shrink", "pause", "resume", "abort", "skip_batch", "reloa
 Policy = Literal["watch", "protect", "abort"]
 PausedBy = Literal["person", "guard"]
 EndStatus = Literal["completed", "stopped", "aborted", "failed"]
-Stage = Literal["libraries", "download", "model", "data", "plan", "check", "evaluate", "sample"]
+Stage = Literal[
+    "libraries", "download", "model", "data", "plan", "check", "evaluate", "sample", "test"
+]  # fmt: skip
 StepMethod = Literal["layers", "whole-graph"]
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """MLX's own counters and the process's footprint, in bytes."""
-
-    active: int = 0
-    """Arrays that are alive."""
-    peak: int = 0
-    """The most that was alive at once during this step."""
-    cache: int = 0
-    """Freed buffers that MLX keeps for reuse."""
-    footprint: int | None = None
-    """What the operating system charges this process with; None where it cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Where a run's memory is expected to go, by component, in bytes."""
-
-    base: int = 0
-    adapters: int = 0
-    gradients: int = 0
-    optimizer: int = 0
-    activations: int = 0
-    tail: int = 0
-    data: int = 0
-    other: int = 0
-
-    @property
-    def peak(self) -> int:
-        """The sum: what MLX's peak counter should show."""
-        return sum(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +53,14 @@ class Progress(Event):
     seconds_left: float | None = None
     trouble: str = ""
     """What is in the way right now, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRead(Event):
+    """The data was read, tokenised and planned; what is to be known of it."""
+
+    kind: ClassVar[str] = "data"
+    preflight: Preflight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +95,39 @@ class Started(Event):
     budget: int
     """Bytes that the run may use."""
     plan: MemoryPlan
+    working_set: int | None = None
+    """Bytes that the device recommends one process to use; None where it does not say."""
     iteration: int = 0
     """The last iteration already done: 0 for a fresh run. Later ones in the journal are undone."""
     parent: str = ""
     """The run and iteration that this one was forked from, as ``RUN@4500``."""
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed(Event):
+    """The widest step was tried before training; nothing was learned from it."""
+
+    kind: ClassVar[str] = "probed"
+    width: int
+    """Tokens a row was padded to."""
+    rows: int
+    planned: int
+    """MLX's peak in bytes as the plan had it."""
+    peak: int
+    """The one that was measured."""
+    seconds: float
+    """Of a step; compilation left out."""
+    micro_batch: int
+    """Rows evaluated at once from now on."""
+    planned_micro_batch: int
+    """And before."""
+    plan: MemoryPlan
+    """The plan after what was measured."""
+    eta_seconds: float | None = None
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,14 @@ class CheckpointSaved(Event):
     """Whether it has the lowest validation loss of the run so far."""
     removed: tuple[int, ...] = ()
     """Iterations whose checkpoints gave way to this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointDeleted(Event):
+    """Somebody deleted a checkpoint; those that gave way to a newer one are named by that one."""
+
+    kind: ClassVar[str] = "deleted"
+    iteration: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +294,27 @@ class Sampled(Event):
     base: bool = False
     """Whether the base model answered, without the adapter."""
     seconds: float = 0.0
+    tokens: int = 0
+    """Of the answer."""
+    cut: bool = False
+    """Whether it was longer than tokens, time or memory allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested(Event):
+    """The test rows were measured, once, at the end."""
+
+    kind: ClassVar[str] = "tested"
+    iteration: int
+    test_loss: float
+    perplexity: float
+    loss_low: float
+    """The 95 % interval of the loss per token, from its spread over rows; NaN with one row."""
+    loss_high: float
+    rows: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,15 +340,15 @@ class Ended(Event):
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        Progress, Started, Step, Evaluated, CheckpointSaved, Host, Guard,
-        Paused, Resumed, PolicyChanged, Slept, Sampled, Warned, Ended,
+        Progress, DataRead, Started, Probed, Step, Evaluated, CheckpointSaved, CheckpointDeleted,
+        Host, Guard, Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
     )
 }  # fmt: skip
 
 
 def to_dict(event: Event) -> dict[str, Any]:
     """Return an event as plain JSON values, its kind first."""
-    return {"event": event.kind, **_plain_fields(event)}
+    return {"event": event.kind, **plain_fields(event)}
 
 
 def to_json(event: Event) -> str:
@@ -335,59 +365,4 @@ def from_dict(values: dict[str, Any]) -> Event | None:
         TypeError: when a field that has no default is missing.
     """
     kind = KINDS.get(values.get("event", ""))
-    return None if kind is None else _build(kind, values)
-
-
-def _plain_fields(value: Any) -> dict[str, Any]:
-    return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if is_dataclass(value):
-        return _plain_fields(value)
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in typing.cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in typing.cast("list[Any]", value)]
-    return value
-
-
-@cache
-def _readers(kind: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """Each field's name, and what makes its value from JSON's; None where it is the same."""
-    hints = typing.get_type_hints(kind)
-    return tuple((f.name, _reader(hints[f.name])) for f in fields(kind))
-
-
-def _build(kind: type, values: dict[str, Any]) -> Any:
-    return kind(
-        **{
-            name: values[name] if read is None else read(values[name])
-            for name, read in _readers(kind)
-            if name in values
-        }
-    )
-
-
-def _reader(hint: Any) -> Callable[[Any], Any] | None:
-    if isinstance(hint, types.UnionType):
-        return None
-    if hint is float:
-        return _float
-    if is_dataclass(hint):
-        return functools.partial(_build_or_none, typing.cast("type", hint))
-    return _tuple if typing.get_origin(hint) is tuple else None
-
-
-def _float(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _tuple(value: Any) -> tuple[Any, ...] | None:
-    return None if value is None else tuple(value)
-
-
-def _build_or_none(kind: type, value: Any) -> Any:
-    return None if value is None else _build(kind, value)
+    return None if kind is None else build(kind, values)

@@ -1,6 +1,6 @@
 """Makes a run fit the memory it may use: what costs nothing first, what costs quality last.
 
-The order is fixed; a change that would not lower the peak is not made, and one that turns out not
+The order is fixed; a change after which no less is needed is not made, and one that turns out not
 to be needed is taken back.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.data.glance import glance
 from engine.known_models import quantized_name
 from engine.planning import make_plan
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.planning import RunPlan
 
 FREE = "the same result"
+CACHE = "the same result; buffers are made anew more often"
 SMALLEST_CHUNK, SHORTEST, LOWEST_RANK = 32, 256, 4
 ROUNDS = 3
 """How often what costs quality is halved at most."""
@@ -34,7 +36,7 @@ class Change:
     before: Any
     after: Any
     saved_bytes: int
-    """What the peak is lower by."""
+    """What is needed less."""
     time_ratio: float | None
     """The run's time after it, to that before; None when the speed is not known."""
     cost: str
@@ -75,8 +77,9 @@ def fit(config: RunConfig, machine: Machine, lengths: Lengths | None = None) -> 
     """
 
     def planned(values: dict[str, Any]) -> RunPlan:
-        return make_plan(_changed(config, values), machine, lengths=lengths)
+        return make_plan(_changed(config, values), machine, lengths=lengths, seen=seen)
 
+    seen = glance(config)
     plan = planned({})
     values: dict[str, Any] = {}
     tried: dict[str, list[_Proposal]] = {}
@@ -87,7 +90,7 @@ def fit(config: RunConfig, machine: Machine, lengths: Lengths | None = None) -> 
                 if plan.fits:
                     break
                 changed = values | {proposal.setting: proposal.after}
-                if (smaller := planned(changed)).memory.peak < plan.memory.peak:
+                if (smaller := planned(changed)).needed_bytes < plan.needed_bytes:
                     values, plan = changed, smaller
                     tried.setdefault(proposal.setting, []).append(proposal)
     if plan.fits:
@@ -128,7 +131,7 @@ def _explained(
             setting=setting,
             before=_current(before, setting),
             after=value,
-            saved_bytes=before.memory.peak - after.memory.peak,
+            saved_bytes=before.needed_bytes - after.needed_bytes,
             time_ratio=_ratio(before, after),
             cost=costs[setting],
         )
@@ -173,6 +176,13 @@ def _chunk(plan: RunPlan) -> Iterator[_Proposal]:
     while chunk > SMALLEST_CHUNK:
         chunk = max(SMALLEST_CHUNK, chunk // 2)
         yield _Proposal("tail_chunk", chunk, FREE)
+
+
+def _cache(plan: RunPlan) -> Iterator[_Proposal]:
+    kept = plan.config.cache_limit_bytes or 0
+    if kept:
+        spare = max(0, plan.budget - plan.memory.peak)
+        yield _Proposal("cache_limit_bytes", min(kept // 2, spare), CACHE)
 
 
 def _free_ways(plan: RunPlan) -> Iterator[_Proposal]:
@@ -222,6 +232,7 @@ def _quantized(plan: RunPlan) -> Iterator[_Proposal]:
 _ORDER: tuple[Callable[[RunPlan], Iterator[_Proposal]], ...] = (
     _micro_batch,
     _chunk,
+    _cache,
     _free_ways,
     _batch,
     _length,
@@ -233,6 +244,7 @@ _ORDER: tuple[Callable[[RunPlan], Iterator[_Proposal]], ...] = (
 _SETTINGS = (
     "micro_batch_size",
     "tail_chunk",
+    "cache_limit_bytes",
     "attention",
     "step",
     "batch_size",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_STEP, _HOST, _BEGINNING = b'{"event": "step"', b'{"event": "host"', b'{"event": "started"'
-_FREQUENT = (_STEP, _HOST)
+STEP, HOST, _BEGINNING = b'{"event": "step"', b'{"event": "host"', b'{"event": "started"'
+_FREQUENT = (STEP, HOST)
 """How the lines begin that there are thousands of."""
 _BLOCK_BYTES = 65_536
 
@@ -87,7 +87,7 @@ class JournalReader:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                if (event := parse_event(line)) is not None:
+                if (event := parse_line(line)) is not None:
                     yield event
 
 
@@ -122,12 +122,12 @@ def read_whole_history(path: Path, host_samples: int) -> tuple[list[ev.Event], i
     if not path.exists():
         return [], 0
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    spare = sum(line.startswith(_HOST) for line in lines) - host_samples
+    spare = sum(line.startswith(HOST) for line in lines) - host_samples
     events: list[ev.Event] = []
     for line in lines:
-        if spare > 0 and line.startswith(_HOST):
+        if spare > 0 and line.startswith(HOST):
             spare -= 1
-        elif (event := parse_event(line)) is not None:
+        elif (event := parse_line(line)) is not None:
             events.append(event)
     return events, len(lines)
 
@@ -151,15 +151,15 @@ def read_outline(path: Path) -> list[ev.Event]:
                 told.append(line)
                 if line.startswith(_BEGINNING):
                     # The steps before it may be undone.
-                    newest.pop(_STEP, None)
+                    newest.pop(STEP, None)
             else:
                 newest[kind] = line
-    events = [parse_event(line) for line in (*told, *newest.values())]
+    events = [parse_line(line) for line in (*told, *newest.values())]
     return [event for event in events if event is not None]
 
 
-def parse_event(line: bytes) -> ev.Event | None:
-    """Return a line's event; None for what is none, of a newer version or damaged."""
+def parse_line(line: bytes) -> ev.Event | None:
+    """Return the event that a line holds; None when it holds none that this version knows."""
     try:
         values: Any = json.loads(line)
         return ev.from_dict(cast("dict[str, Any]", values)) if isinstance(values, dict) else None

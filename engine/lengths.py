@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from engine.model_files import is_local
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-MOST_BYTES = 4_000_000
-"""What is read of a file; the rest is taken to be like it."""
+    from engine.data.formats import Row
+    from engine.data.glance import Glance
+
 FEWEST_CHARACTERS, MOST_CHARACTERS = 2.8, 5.0
 """Characters a token in plain text: few with small vocabularies, code or other languages."""
 TURN_TOKENS = (2, 6)
@@ -40,12 +37,15 @@ class Lengths:
         return cls(counted, counted, len(counted), basis)
 
 
-def find_lengths(data: str, max_seq_length: int) -> Lengths:
-    """Return how long the training rows are, from a local file's text or from the limit alone."""
-    file = Path(data).expanduser() / "train.jsonl"
-    is_here = is_local(data) and file.is_file()
-    if is_here and (found := _from_text(file, max_seq_length)):
-        return found
+def find_lengths(seen: Glance | None, max_seq_length: int) -> Lengths:
+    """Return how long the training rows are, from their text or from the limit alone.
+
+    Args:
+        seen: the rows that are here; None where there are none.
+        max_seq_length: tokens that rows are cut to.
+    """
+    if seen is not None and seen.rows:
+        return _from_text(seen, max_seq_length)
     shortest = max(2, max_seq_length // SHORTEST_SHARE)
     basis = f"rows of {shortest:,} to {max_seq_length:,} tokens, as nobody has counted them yet"
     return Lengths((shortest,), (max_seq_length,), None, basis)
@@ -62,49 +62,24 @@ def batches_by_width(lengths: Sequence[int], batch_size: int, step: int = 8) -> 
     return shares
 
 
-def _from_text(file: Path, most: int) -> Lengths | None:
-    counts = list(_characters(file))
-    if not counts:
-        return None
-    size = file.stat().st_size
-    seen = min(size, MOST_BYTES)
-    rows = len(counts) if seen == size else round(len(counts) * size / seen)
+def _from_text(seen: Glance, most: int) -> Lengths:
+    counts = [_characters(row) for row in seen.rows]
     few, many = TURN_TOKENS
     low = tuple(_bounded(c / MOST_CHARACTERS + few * turns, most) for c, turns in counts)
     high = tuple(_bounded(c / FEWEST_CHARACTERS + many * turns, most) for c, turns in counts)
-    whole = f"{rows:,} rows" if seen == size else f"the first {len(counts):,} of {rows:,} rows"
-    return Lengths(low, high, rows, f"tokens guessed from the characters of {whole}")
+    rows = seen.train_rows + seen.held_out
+    whole = f"{rows:,} rows" if seen.is_whole else f"the first {len(counts):,} of {rows:,} rows"
+    basis = f"tokens guessed from the characters of {whole}"
+    return Lengths(low, high, seen.train_rows, basis)
 
 
 def _bounded(tokens: float, most: int) -> int:
     return max(2, min(most, round(tokens)))
 
 
-def _characters(file: Path) -> Iterator[tuple[int, int]]:
-    """Characters and turns of each row; a line that is no row is left to the run to complain of."""
-    read = 0
-    with file.open("rb") as lines:
-        for line in lines:
-            read += len(line)
-            if read > MOST_BYTES:
-                return
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            texts = list(_texts(row))
-            if texts:
-                yield sum(map(len, texts)), len(texts)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a row, whatever its format; a word alone is a role or a name."""
-    if isinstance(value, str):
-        if " " in value:
-            yield value
-    elif isinstance(value, dict):
-        for inner in cast("dict[str, Any]", value).values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in cast("list[Any]", value):
-            yield from _texts(inner)
+def _characters(row: Row) -> tuple[int, int]:
+    """Characters and turns of a row."""
+    if not row.messages:
+        return len(row.text), 1
+    contents = (message.get("content") for message in row.messages)
+    return sum(len(c) for c in contents if isinstance(c, str)), len(row.messages)

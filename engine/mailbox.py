@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from engine.guard import Halve, Pause, Resume
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from engine.events import CheckpointReason
     from engine.guard import Tighten
+    from engine.use.wardrobe import Wardrobe
+
+    Job = Callable[[Wardrobe | None, Callable[[], bool]], None]
+    """Gets the model, None while its base is given back, and a function that says when to stop."""
 
 Request = Literal["checkpoint", "evaluate", "sample"]
 Holder = Literal["person", "disk", "guard"]
@@ -52,6 +56,19 @@ class Mailbox:
         self._orders: list[Halve | Pause | Tighten] = []
         self._resume: Resume | None = None
         self._is_standing = False
+        self._jobs: list[Job] = []
+
+    def lend(self, job: Job) -> None:
+        """Have something done with the run's model the next time that the run stands still."""
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def take_jobs(self) -> list[Job]:
+        """Return what the model was asked for since the last call, in order."""
+        with self._changed:
+            taken, self._jobs = self._jobs, []
+            return taken
 
     def pause(self, reason: str = "asked", by: Holder = "person") -> None:
         """Ask to stand still after the step in flight."""
@@ -162,5 +179,5 @@ class Mailbox:
         """Sleep until something is asked or training may go on."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._requests or self._stop is not None or not self._pauses
+                lambda: self._requests or self._jobs or self._stop is not None or not self._pauses
             )

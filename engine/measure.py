@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from engine import events as ev
-from engine.sample import answer
+from engine.conversation import Sampling
+from engine.errors import InputError
+from engine.reply import reply
+from engine.sample import sampling_within
+from engine.score import score
 from engine.step import StepInterrupted, split
 from engine.trees import number
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from engine.conversation import Reply
     from engine.data.plan import Batch
+    from engine.sample import Prompt
+    from engine.score import Score
     from engine.state import State
 
 
@@ -61,33 +68,106 @@ def evaluate(state: State) -> Generator[ev.Event, None, bool]:
 
 def sample(state: State, *, is_base: bool = False) -> Iterator[ev.Event]:
     """Answer the fixed prompts."""
-    config, adapted = state.prepared.config, state.prepared.adapted
     # Adapters that were loaded are no base model.
-    if is_base and config.resume_adapter_file:
+    if is_base and state.prepared.config.resume_adapter_file:
         return
-    for prompt in config.sample_prompts:
+    for prompt in state.prepared.prompts:
         if state.mailbox.stop_wish():
             return
         yield ev.Progress(time=time.time(), stage="sample", message="answering a prompt")
-        began = time.perf_counter()
+        yield _answer(state, prompt, is_base=is_base)
+
+
+def _answer(state: State, prompt: Prompt, *, is_base: bool) -> ev.Event:
+    """Answer within the run's bounds of tokens, time and memory; nothing of the run changes."""
+    prepared = state.prepared
+    adapted = prepared.adapted
+    began = time.perf_counter()
+    tokens = prompt.tokens(adapted.tokenizer)
+    free = prepared.budget_bytes - mx.get_active_memory()
+    config = prepared.config
+    wanted = Sampling(max_tokens=config.sample_max_tokens, max_seconds=config.sample_max_seconds)
+    sampling = sampling_within(wanted, prepared.files, len(tokens), free)
+    if sampling is None:
+        message = f"No memory is left to answer {prompt.shown!r}; training goes on."
+        return ev.Warned(time=time.time(), message=message)
+    pieces = reply(
+        adapted.model,
+        adapted.tokenizer,
+        tokens,
+        sampling,
+        state.heed.is_ending,
+        max_positions=prepared.files.max_positions,
+    )
+    said: list[str] = []
+    try:
         with state.pulse.phase("sampling"):
-            text = answer(
-                adapted.model,
-                adapted.tokenizer,
-                prompt,
-                config.sample_max_tokens,
-                state.heed.is_ending,
-            )
-        seconds = time.perf_counter() - began
-        state.eta.add_sample(seconds)
-        yield ev.Sampled(
-            time=time.time(),
-            iteration=state.iteration,
-            prompt=prompt,
-            text=text,
-            base=is_base,
-            seconds=seconds,
-        )
+            while True:
+                said.append(next(pieces))
+    except StopIteration as end:
+        taken: Reply = end.value
+    except InputError as error:
+        return ev.Warned(time=time.time(), message=f"{prompt.shown!r}: {error.message}")
+    seconds = time.perf_counter() - began
+    state.eta.add_sample(seconds)
+    return ev.Sampled(
+        time=time.time(),
+        iteration=state.iteration,
+        prompt=prompt.shown,
+        text="".join(said).strip(),
+        base=is_base,
+        seconds=seconds,
+        tokens=taken.tokens,
+        cut=taken.ending in {"length", "time"},
+    )
+
+
+class _UntilStopped:
+    """The last thing that a run does: only a stop ends it, not the guard's pause."""
+
+    def __init__(self, state: State) -> None:
+        self._mailbox = state.mailbox
+
+    def should_stop(self) -> bool:
+        """Whether somebody wants the run to end."""
+        return self._mailbox.stop_wish() is not None
+
+    def micro_batch(self) -> int:
+        """One row at a time."""
+        return 1
+
+
+def test(state: State) -> Iterator[ev.Event]:
+    """Measure the test rows with what was trained; a stop leaves it unsaid."""
+    rows = state.prepared.test
+    if rows is None or state.mailbox.stop_wish():
+        return
+    yield ev.Progress(time=time.time(), stage="test", message="measuring the test rows")
+    prepared = state.prepared
+    prepared.adapted.model.eval()
+    try:
+        measuring = score(prepared.stepper, rows, _UntilStopped(state), prepared.plan.widths)
+        with state.pulse.phase("evaluating"):
+            while True:
+                next(measuring)
+    except StopIteration as end:
+        result: Score = end.value
+    except StepInterrupted:
+        return
+    finally:
+        prepared.adapted.model.train()
+    yield ev.Tested(
+        time=time.time(),
+        iteration=state.iteration,
+        test_loss=result.loss,
+        perplexity=result.perplexity,
+        loss_low=result.loss_low,
+        loss_high=result.loss_high,
+        rows=result.rows,
+        tokens=result.tokens,
+        seconds=result.seconds,
+        tokens_per_second=result.tokens_per_second,
+    )
 
 
 def memory_of(state: State) -> ev.Memory:

@@ -81,6 +81,17 @@ def load_frozen(config: RunConfig, files: ModelFiles) -> tuple[nn.Module, Any]:
         ModelError: when mlx-lm cannot load it.
         ConfigError: when the adapters do not fit it.
     """
+    model, tokenizer = load_base(config, files)
+    attach(model, config)
+    return model, tokenizer
+
+
+def load_base(config: RunConfig, files: ModelFiles) -> tuple[nn.Module, Any]:
+    """Load a base model and its tokenizer, frozen and in the type that it is computed in.
+
+    Raises:
+        ModelError: when mlx-lm cannot load it.
+    """
     import mlx_lm
 
     try:
@@ -96,7 +107,6 @@ def load_frozen(config: RunConfig, files: ModelFiles) -> tuple[nn.Module, Any]:
             "Check that mlx_lm.generate can load it; its files may be incomplete.",
         ) from error
     _cast(model, config)
-    attach(model, config)
     return model, tokenizer
 
 

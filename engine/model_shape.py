@@ -86,10 +86,13 @@ def read_header(path: Path) -> list[Tensor]:
             if not 2 <= length <= _LARGEST_HEADER_BYTES:
                 raise ValueError(f"a header of {length} bytes")
             header = cast("dict[str, Any]", json.loads(file.read(length)))
+        header.pop("__metadata__", None)
+        whole = 8 + length + max((e["data_offsets"][1] for e in header.values()), default=0)
+        if (size := path.stat().st_size) < whole:
+            raise ValueError(f"{size:,} of {whole:,} bytes are there")
         return [
             Tensor(name, tuple(entry["shape"]), str(entry["dtype"]))
             for name, entry in header.items()
-            if name != "__metadata__"
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(

@@ -67,6 +67,8 @@ def restore_run(state: State, point: Point) -> Iterator[ev.Event]:
     # What the guard had shrunk stays so, unless the plan itself is another now.
     if facts["planned_micro_batch"] == prepared.micro_batch:
         state.mailbox.set_micro_batch(facts["micro_batch"])
+    else:
+        state.position.is_probed = False
 
 
 def go_to(state: State, point: Point) -> None:

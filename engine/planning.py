@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import estimate, trained, work
+from engine.data.glance import glance
 from engine.lengths import batches_by_width, find_lengths
 from engine.model_shape import find_shape
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.config import RunConfig
+    from engine.data.glance import Glance
     from engine.events import MemoryPlan, StepMethod
     from engine.lengths import Lengths
     from engine.machine import Machine
@@ -54,11 +56,21 @@ class RunPlan:
     """Passes over the rows; None when nobody knows how many there are."""
     tokens: int | None
     """Positions of all iterations; None when nobody knows how long rows are."""
+    seen: Glance | None = None
+    """The training rows as far as they were looked at; None where they are not here."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """The planned peak, and what the settings want to be kept for reuse beyond it.
+
+        What MLX keeps without being asked to, it gives back when a step needs it.
+        """
+        return self.memory.peak + (self.config.cache_limit_bytes or 0)
 
     @property
     def fits(self) -> bool:
-        """Whether the planned peak is within the budget."""
-        return self.memory.peak <= self.budget
+        """Whether what is needed is within the budget."""
+        return self.needed_bytes <= self.budget
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as ``lora-tui plan --json`` prints it."""
@@ -68,6 +80,7 @@ class RunPlan:
             "memory": asdict(self.memory) | {"peak": self.memory.peak},
             "budget": self.budget,
             "fits": self.fits,
+            "cache_limit": estimate.cache_limit(self.budget, self.config.cache_limit_bytes),
             "micro_batch": self.micro_batch,
             "step": self.step,
             "step_reason": self.step_reason,
@@ -77,9 +90,22 @@ class RunPlan:
             "epochs": self.epochs,
             "tokens": self.tokens,
             "lengths": self.lengths.basis,
+            "data": self._data_json(),
             "total_parameters": self.model.parameters,
             "device": self.machine.device,
             "flops_per_second": self.machine.flops_per_second,
+        }
+
+    def _data_json(self) -> dict[str, Any] | None:
+        if self.seen is None:
+            return None
+        return {
+            "found": self.seen.found,
+            "train_rows": self.seen.train_rows,
+            "held_out_rows": self.seen.held_out,
+            "is_whole": self.seen.is_whole,
+            "dropped": self.seen.dropped,
+            "problem": self.seen.problem,
         }
 
 
@@ -89,6 +115,7 @@ def make_plan(
     *,
     model: ModelShape | None = None,
     lengths: Lengths | None = None,
+    seen: Glance | None = None,
 ) -> RunPlan:
     """Plan a run.
 
@@ -97,13 +124,15 @@ def make_plan(
         machine: what would train it.
         model: the base model's shape; None finds it out.
         lengths: of the training rows; None finds out what can be told cheaply.
+        seen: the training rows as they were looked at; None looks at them.
 
     Raises:
         ModelError: when nothing is known of the model.
         ConfigError: when the adapters do not suit it.
     """
     model = model or find_shape(config.model, _dtype(config, machine))
-    lengths = lengths or find_lengths(config.data, config.max_seq_length)
+    seen = seen or glance(config)
+    lengths = lengths or find_lengths(seen, config.max_seq_length)
     tensors = trained.trained_tensors(model, config)
     budget = config.memory_budget_bytes or machine.budget_bytes
     shape = estimate.step_shape(model, config, is_eager=machine.is_cpu)
@@ -138,6 +167,7 @@ def make_plan(
         updates=config.iters // config.grad_accumulation_steps,
         epochs=config.iters / per_epoch if per_epoch else None,
         tokens=_tokens(config, lengths) if lengths.rows else None,
+        seen=seen,
     )
 
 

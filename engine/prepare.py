@@ -18,23 +18,26 @@ from engine import estimate, loaded
 from engine import events as ev
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
+from engine.data.preflight import preflight
 from engine.data.rows import Features, Reading, read_data
-from engine.errors import ConfigError
+from engine.errors import ConfigError, DataError
 from engine.fetch import fetch
 from engine.layers import StepSettings
 from engine.model import Adapted, choose_stepper, device_is_cpu, device_name, load_adapted
 from engine.model_files import find_model
 from engine.optimizer import Updater
 from engine.runs import token_cache
+from engine.sample import prompts_of
 from engine.step import LayerStep
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from engine.config import RunConfig
-    from engine.data.rows import Row
+    from engine.data.rows import DataRows, Row
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
+    from engine.sample import Prompt
     from engine.step import Stepper
 
 
@@ -53,6 +56,11 @@ class Prepared:
     memory: ev.MemoryPlan
     micro_batch: int
     budget_bytes: int
+    files: ModelFiles
+    prompts: tuple[Prompt, ...]
+    """What is answered at every evaluation."""
+    test: EvaluationBatches | None
+    """Measured at the end; None where that was not asked for."""
     fingerprints: dict[str, str]
     """What the run is made of: of each thing, something that changes when it does."""
     kept_bytes: int = 0
@@ -71,10 +79,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
         InputError: when settings, data and model do not fit together.
     """
     config = yield from fetch(config)
-    yield _progress("data", "reading the data")
-    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
-    for note in rows.notes:
-        yield _progress("data", note)
+    rows = yield from _read(config)
     yield _progress("model", f"loading {Path(config.model).name}")
     files = find_model(config)
     adapted = load_adapted(config, files)
@@ -82,21 +87,17 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     valid = None
     if rows.valid and config.val_batches != 0:
         valid = yield from _encoded("valid", rows.valid, adapted, config)
-    for message in (*rows.warnings, *_unused(config)):
+    for message in rows.warnings:
         yield ev.Warned(time=time.time(), message=message)
     yield _progress("plan", "planning the batches")
-    plan = BatchPlan.build(
-        train.lengths,
-        train.trained_counts,
-        config.batch_size,
-        config.iters,
-        config.seed,
-        config.max_seq_length,
-    )
+    plan = BatchPlan.of(train, config)
     _check_positions(plan, train, files)
+    found = preflight(config, rows, train, plan, adapted.tokenizer)
+    yield ev.DataRead(time=time.time(), preflight=found)
     evaluation = None
     if valid is not None:
         evaluation = evaluation_batches(valid, config.batch_size, config.val_batches, plan.widths)
+    test = yield from _test_batches(rows.test, adapted, config, plan)
     yield _progress("check", "checking the step against the whole graph")
     adapted.model.train()
     settings = step_settings(config)
@@ -115,11 +116,10 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             memory=ev.MemoryPlan(),
             micro_batch=1,
             budget_bytes=config.memory_budget_bytes or default_budget(),
-            fingerprints={
-                "model": files.fingerprint(),
-                "data": train.fingerprint(),
-                "validation data": valid.fingerprint() if valid else "",
-            },
+            files=files,
+            prompts=prompts_of(config, rows.valid),
+            test=test,
+            fingerprints=_fingerprints(files, train, valid),
         ),
         files,
         settings,
@@ -163,6 +163,7 @@ def started(
         device=device_name(),
         budget=prepared.budget_bytes,
         plan=prepared.memory,
+        working_set=recommended_working_set(),
         config=config.model_dump(mode="json"),
         versions=versions(),
     )
@@ -189,13 +190,18 @@ def has_fused_attention(settings: StepSettings) -> bool:
     return settings.score_bytes is None and mx.cuda.is_available()
 
 
+def recommended_working_set() -> int | None:
+    """Return the bytes that the device recommends one process to use; None where it does not."""
+    recommended = mx.device_info().get("max_recommended_working_set_size")
+    return recommended if isinstance(recommended, int) and recommended > 0 else None
+
+
 def default_budget() -> int:
     """Return what a run may use on this machine, in bytes.
 
     On Apple GPUs nine tenths of the recommended working set, elsewhere seven tenths of the memory.
     """
-    recommended = mx.device_info().get("max_recommended_working_set_size")
-    if isinstance(recommended, int) and recommended > 0:
+    if recommended := recommended_working_set():
         return recommended * 9 // 10
     memory = mx.device_info().get("memory_size") if not device_is_cpu() else None
     total = memory if isinstance(memory, int) else psutil.virtual_memory().total
@@ -203,10 +209,10 @@ def default_budget() -> int:
 
 
 @contextmanager
-def memory_limits(budget_bytes: int) -> Generator[None]:
+def memory_limits(budget_bytes: int, cache_bytes: int | None = None) -> Generator[None]:
     """Let MLX wait for memory above the budget and keep little for reuse, until this ends."""
     before = mx.set_memory_limit(budget_bytes)
-    cache_before = mx.set_cache_limit(min(budget_bytes // 8, 512_000_000))
+    cache_before = mx.set_cache_limit(estimate.cache_limit(budget_bytes, cache_bytes))
     try:
         yield
     finally:
@@ -260,6 +266,43 @@ def _keep_outputs(prepared: Prepared) -> None:
         prepared.memory = replace(prepared.memory, activations=prepared.memory.activations + used)
 
 
+def _read(config: RunConfig) -> Generator[ev.Event, None, DataRows]:
+    yield _progress("data", "reading the data")
+    rows = read_data(config.data, Features.of(config), config.batch_size, Reading.of(config))
+    for note in rows.notes:
+        yield _progress("data", note)
+    _check_test(config, rows.test)
+    return rows
+
+
+def _fingerprints(
+    files: ModelFiles, train: EncodedSplit, valid: EncodedSplit | None
+) -> dict[str, str]:
+    return {
+        "model": files.fingerprint(),
+        "data": train.fingerprint(),
+        "validation data": valid.fingerprint() if valid else "",
+    }
+
+
+def _check_test(config: RunConfig, rows: Sequence[Row]) -> None:
+    if config.test and not rows:
+        raise DataError(
+            f"test: true, but {config.data} has no test rows.",
+            hint="Add test.jsonl, or set test to false.",
+        )
+
+
+def _test_batches(
+    rows: Sequence[Row], adapted: Adapted, config: RunConfig, plan: BatchPlan
+) -> Generator[ev.Event, None, EvaluationBatches | None]:
+    """What is measured at the end; nothing when that was not asked for."""
+    if not config.test:
+        return None
+    split = yield from _encoded("test", rows, adapted, config)
+    return evaluation_batches(split, config.batch_size, config.test_batches, plan.widths)
+
+
 def _encoded(
     name: str, rows: Sequence[Row], adapted: Adapted, config: RunConfig
 ) -> Generator[ev.Event, None, EncodedSplit]:
@@ -295,21 +338,6 @@ def _check_positions(plan: BatchPlan, train: EncodedSplit, files: ModelFiles) ->
             ],
             hint=f"Set max_seq_length to {most} or less.",
         )
-
-
-def _unused(config: RunConfig) -> list[str]:
-    """Settings of mlx-lm that a run here does not act on."""
-    found: list[str] = []
-    if config.test:
-        found.append(
-            "test: the test set is not measured here. Afterwards: mlx_lm.lora --test "
-            "with this run's adapters as --adapter-path."
-        )
-    if config.report_to:
-        found.append(
-            f"report_to: nothing is sent to {config.report_to}; the run's journal has every step."
-        )
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -18,10 +18,10 @@ FREE = frozenset(
         "iters", "val_batches", "steps_per_report", "steps_per_eval", "adapter_path", "save_every",
         "test", "test_batches", "config", "grad_checkpoint", "clear_cache_threshold", "report_to",
         "project_name", "trust_remote_code", "train", "name", "memory_budget_bytes",
-        "micro_batch_size", "step", "tail_chunk", "attention", "sample_prompts",
-        "sample_max_tokens", "keep_last", "keep_every", "early_stopping",
-        "on_pressure", "yellow_seconds", "grace_seconds", "green_seconds", "deep_pause",
-        "on_hangup",
+        "micro_batch_size", "cache_limit_bytes", "probe", "step", "tail_chunk", "attention",
+        "sample_prompts", "sample_max_tokens", "sample_rows", "sample_max_seconds", "keep_last",
+        "keep_every", "early_stopping", "on_pressure", "yellow_seconds", "grace_seconds",
+        "green_seconds", "deep_pause", "on_hangup",
     }
 )  # fmt: skip
 """Settings that may change within a run: the same mathematics, or more of it."""

@@ -12,9 +12,12 @@ from pathlib import Path
 from engine import events as ev
 from engine.checkpoint import iterations
 from engine.errors import ConfigError, did_you_mean
+from engine.files import TEMPORARY
 from engine.journal import read_outline
 from engine.lock import is_held
 from engine.view import RunView, Status
+
+_STAMP = re.compile(r"^\d{8}-\d{6}-(?=.)")
 
 
 def home() -> Path:
@@ -114,6 +117,11 @@ def new_run_path(name: str, now: float | None = None) -> Path:
     return path
 
 
+def short_name(name: str) -> str:
+    """Return a run's name without the date and time that its folder begins with."""
+    return _STAMP.sub("", name)
+
+
 def slug(name: str) -> str:
     """Return a name that is safe in any path and needs no quoting."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.").lower()[:60] or "run"
@@ -146,7 +154,9 @@ def list_runs(most: int | None = None) -> list[RunSummary]:
     folder = runs_folder()
     if not folder.is_dir():
         return []
-    found = [RunDirectory(p) for p in folder.iterdir() if (p / "events.jsonl").is_file()]
+    # What is being deleted has another name by then.
+    named = (p for p in folder.iterdir() if not p.name.startswith(TEMPORARY))
+    found = [RunDirectory(p) for p in named if (p / "events.jsonl").is_file()]
     found.sort(key=lambda run: run.journal_file.stat().st_mtime, reverse=True)
     return [summarise(run) for run in found[:most]]
 

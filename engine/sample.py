@@ -1,54 +1,82 @@
-"""Answers fixed prompts with the model as it is, without touching the run's randomness."""
+"""The prompts that a run answers again and again, and how long an answer may be."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from engine.model_files import CACHE_TOKENS
+from engine.reply import encode
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    import mlx.nn as nn
+    from engine.config import RunConfig
+    from engine.conversation import Message, Sampling
+    from engine.data.rows import Row
+    from engine.model_files import ModelFiles
+
+TEXT_WORDS = 12
+"""Words of a text row that the model goes on from."""
+CACHE_SHARE = 0.9
+"""Share of the memory still free that an answer's key-value cache may take."""
 
 
-def answer(
-    model: nn.Module,
-    tokenizer: Any,
-    prompt: str,
-    max_tokens: int,
-    should_stop: Callable[[], bool],
-) -> str:
-    """Return the most likely answer to a prompt, cut at ``max_tokens``.
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something that is asked at every evaluation."""
+
+    shown: str
+    """What people read."""
+    messages: tuple[Message, ...] = ()
+    """The conversation up to the answer; empty for plain text."""
+
+    def tokens(self, tokenizer: Any) -> list[int]:
+        """Return what the model is given."""
+        return encode(tokenizer, self.messages) if self.messages else tokenizer.encode(self.shown)
+
+
+def prompts_of(config: RunConfig, valid: Sequence[Row]) -> tuple[Prompt, ...]:
+    """Return what a run answers: its own prompts, or where it has none some validation rows."""
+    if config.sample_prompts:
+        return tuple(
+            Prompt(text, ({"role": "user", "content": text},)) for text in config.sample_prompts
+        )
+    found = (prompt for row in valid if (prompt := _prompt_of(row)))
+    return tuple(islice(found, config.sample_rows))
+
+
+def sampling_within(
+    wanted: Sampling, files: ModelFiles, prompt_tokens: int, free_bytes: int
+) -> Sampling | None:
+    """Return how long an answer may be with this much memory; None when there is none for it.
 
     Args:
-        model: with or without adapters; left in training mode if it was.
-        tokenizer: mlx-lm's wrapper; its chat template is used where it has one.
-        prompt: what the person says.
-        max_tokens: the most that is generated.
-        should_stop: asked after every token; what there is by then is returned.
+        wanted: the bounds without regard to memory.
+        files: the model's.
+        prompt_tokens: what is in the cache before the answer.
+        free_bytes: what the budget leaves.
     """
-    # Not stream_generate: it changes the wired limit, which may stop the whole machine.
-    from mlx_lm.generate import generate_step
-
-    was_training = model.training
-    model.eval()
-    tokens: list[int] = []
-    try:
-        steps = generate_step(mx.array(_encode(tokenizer, prompt)), model, max_tokens=max_tokens)
-        for token, _ in steps:
-            if int(token) in tokenizer.eos_token_ids or should_stop():
-                break
-            tokens.append(int(token))
-    finally:
-        model.train(was_training)
-    return str(tokenizer.decode(tokens)).strip()
+    itemsize = 4 if mx.default_device().type == mx.DeviceType.cpu else 2
+    a_step = files.cache_bytes(CACHE_TOKENS, itemsize)
+    if not a_step:
+        return wanted
+    room = int(CACHE_SHARE * free_bytes) // a_step * CACHE_TOKENS - prompt_tokens
+    return replace(wanted, max_tokens=min(room, wanted.max_tokens)) if room > 0 else None
 
 
-def _encode(tokenizer: Any, prompt: str) -> list[int]:
-    if getattr(tokenizer, "chat_template", None) is None:
-        return list(tokenizer.encode(prompt))
-    messages = [{"role": "user", "content": prompt}]
-    return list(
-        tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    )
+def _prompt_of(row: Row) -> Prompt | None:
+    """What a row begins with, up to the first answer."""
+    if not row.messages:
+        words = row.text.split()
+        return Prompt(" ".join(words[:TEXT_WORDS])) if words else None
+    before: list[Message] = []
+    for message in row.messages:
+        if message.get("role") == "assistant":
+            break
+        before.append({"role": str(message["role"]), "content": str(message["content"])})
+    asked = [message["content"] for message in before if message["role"] == "user"]
+    return Prompt(asked[-1], tuple(before)) if asked else None

@@ -6,7 +6,6 @@ index from wherever they stopped, and put wishes into the mailbox.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from engine import events as ev
 from engine.awake import keep_awake
+from engine.callbacks import Callbacks
+from engine.card import describe
 from engine.checkpoint import FULL_DISK, RESERVE_BYTES
 from engine.control import ControlServer
 from engine.device_errors import device_error
@@ -29,6 +30,8 @@ from engine.host_events import guard_event, host_event, slept_event
 from engine.journal import Journal
 from engine.lock import RunLock
 from engine.mailbox import Mailbox, Stop
+from engine.mlx_thread import begin_thread, end_thread
+from engine.reporters import reporters_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from engine.events import CheckpointReason, Policy
     from engine.guard import Action, TrainingFacts
     from engine.host import HostSampler
+    from engine.mailbox import Job
     from engine.resume import Resume
     from engine.runs import RunDirectory
 
@@ -54,6 +58,7 @@ class Session:
         directory: RunDirectory,
         resume: Resume | None = None,
         past: Sequence[ev.Event] = (),
+        callbacks: Sequence[object] = (),
     ) -> None:
         """Make a run that is not started yet.
 
@@ -62,6 +67,8 @@ class Session:
             directory: where its files go.
             resume: the checkpoint to go on from; None begins anew.
             past: what the journal has already, for who wants to see the whole run.
+            callbacks: objects that are told of the run: mlx-lm's ``TrainingCallback``, or with
+                more methods (see ``engine.callbacks``).
         """
         self.config = config
         self.directory = directory
@@ -76,6 +83,9 @@ class Session:
         self._journaled = self._past
         self._journal_waits = False
         """Whether a full disk keeps events from being written."""
+        self._callbacks = Callbacks(
+            [*reporters_of(config, directory), *callbacks], config.steps_per_report
+        )
         self._lock = RunLock(directory.lock_file)
         self._mailbox = Mailbox()
         self._over = threading.Event()
@@ -141,6 +151,10 @@ class Session:
         with suppress(RunError):
             self._record(ev.PolicyChanged(time=time.time(), policy=policy))
 
+    def lend(self, job: Job) -> None:
+        """Have something done with the model while the run stands still, on its own thread."""
+        self._mailbox.lend(job)
+
     def stop(
         self,
         reason: str = "stopped as asked",
@@ -193,9 +207,7 @@ class Session:
                 time=time.time(), stage="libraries", message="loading MLX and its libraries"
             )
         )
-        from engine.blas import preload_openblas
-
-        preload_openblas()
+        begin_thread()
         from engine.train import train
 
         with ThreadPoolExecutor(1, "writer") as writer:
@@ -252,20 +264,18 @@ class Session:
         with self._grown:
             self._grown.notify_all()
         self._watcher.join(2 * HOST_SECONDS)
+        self._callbacks.close(self.directory.log_file if self._journal else None)
         if self._journal:
             with suppress(OSError):
                 self._flush()
             self._journal.close()
+            is_whole = self._past or self._resume is None or self._resume.parent
+            describe(self.directory, self.config, self._events if is_whole else None)
         if self._control and self._controller:
             self._control.close()
             self._controller.join(2 * HOST_SECONDS)
         self._lock.release()
-        # The model hangs in cycles, and an idle screen may not collect them for hours.
-        gc.collect()
-        if mx := sys.modules.get("mlx.core"):
-            mx.clear_cache()
-            # Otherwise compiled streams outlive the thread and abort the process at its exit.
-            mx.clear_streams()
+        end_thread()
 
     def _record(self, event: ev.Event) -> None:
         """Append an event, and write it to the journal once the run has a directory.
@@ -282,6 +292,8 @@ class Session:
             self._grown.notify_all()
             if self._journal is not None or isinstance(event, ev.Started):
                 self._write_down()
+            for problem in self._callbacks.deliver(event):
+                self._record(ev.Warned(time=time.time(), message=problem))
 
     def _write_down(self) -> None:
         try:

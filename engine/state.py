@@ -36,6 +36,8 @@ class Position:
     evaluations_without_gain: int = 0
     skipped_batches: int = 0
     skipped_in_a_row: int = 0
+    is_probed: bool = False
+    """Whether the widest step was tried, and the plan held."""
     gone_wrong_at: int | None = None
     """Where the run went back from, until it has come past that point."""
 

@@ -16,9 +16,10 @@ from engine.eta import EtaEstimator
 from engine.guard import EXIT_CODE, Pulse
 from engine.heed import Heed
 from engine.mailbox import Stop
-from engine.measure import memory_of, sample
+from engine.measure import memory_of, sample, test
 from engine.opening import create, find_beginning, go_to, restore_run
 from engine.prepare import eager_on_cpu, memory_limits, positions_of, prepare, started
+from engine.probe import probe
 from engine.resume import Resume, find_point
 from engine.saving import Saver, at_once, reason_to_save, save, settle
 from engine.state import State
@@ -89,9 +90,10 @@ def train(
                 "optimiser and position start afresh."
             )
             yield ev.Warned(time=time.time(), message=message)
-        with memory_limits(prepared.budget_bytes):
-            pulse.keeps(prepared.kept_bytes)
+        with memory_limits(prepared.budget_bytes, config.cache_limit_bytes):
             pulse.is_ready(is_metal=mx.metal.is_available())
+            yield from probe(state)
+            pulse.keeps(prepared.kept_bytes)
             yield from _iterate(state)
 
 
@@ -295,6 +297,7 @@ def _end(state: State) -> Iterator[ev.Event]:
         reason = "final" if is_complete or stop is None else stop.checkpoint_reason
         yield from save(state, reason)
     if is_complete or stop is None:
+        yield from test(state)
         stop = Stop(f"all {state.iteration:,} iterations are done")
         yield _ended(state, "completed", stop)
     else:
@@ -321,5 +324,5 @@ def _eta(prepared: Prepared) -> EtaEstimator:
     evaluated = (iterations % config.steps_per_eval == 0) | (iterations == config.iters)
     if prepared.evaluation is None:
         evaluated[:] = False
-    prompts = len(config.sample_prompts)
+    prompts = len(prepared.prompts)
     return EtaEstimator(positions_of(prepared.plan), evaluated, config.save_every, prompts)

@@ -19,6 +19,8 @@ from engine import events as ev
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from engine.data_facts import Preflight
+
 Status = Literal["loading", "training", "paused", "completed", "stopped", "aborted", "failed"]
 GuardState = Literal["calm", "shrunk", "paused", "stopped"]
 """What the guard has done to the run that still holds."""
@@ -26,6 +28,8 @@ GuardState = Literal["calm", "shrunk", "paused", "stopped"]
 TRACE_SAMPLES = 3600
 """One hour of host samples at 1 Hz."""
 LOG_LINES = 5000
+MOST_SAMPLES = 2000
+"""Answers that are kept; the base model's go last."""
 RECENT_STEPS = 50
 """Steps that the current rates are averaged over."""
 
@@ -88,6 +92,10 @@ class RunView:
     """What goes on besides training ("evaluating"), or nothing."""
     started: ev.Started | None = None
     ended: ev.Ended | None = None
+    data: Preflight | None = None
+    """What is to be known of the data; None until it is read."""
+    probed: ev.Probed | None = None
+    """What the widest step took before training; None when it was not tried."""
     steps: StepHistory = field(default_factory=StepHistory)
     last_step: ev.Step | None = None
     average_loss: float = math.nan
@@ -102,6 +110,7 @@ class RunView:
     paused_by: ev.PausedBy | None = None
     """Who made the run stand still; None while it goes on."""
     samples: list[ev.Sampled] = field(default_factory=list[ev.Sampled])
+    tested: ev.Tested | None = None
     host: ev.Host | None = None
     host_trace: deque[ev.Host] = field(default_factory=lambda: deque(maxlen=TRACE_SAMPLES))
     memory: ev.Memory = field(default_factory=ev.Memory)
@@ -111,6 +120,8 @@ class RunView:
     skipped_batches: int = 0
     paused_seconds: float = 0.0
     slept_seconds: float = 0.0
+    slept_since_step_seconds: float = 0.0
+    """How long the machine slept since the last step: no time in which it could be trained."""
     """How long the machine was asleep."""
     first_step_time: float | None = None
     version: int = 0
@@ -178,24 +189,25 @@ class RunView:
                     self.ended, self.status = None, "loading"
             case ev.Started():
                 self._apply_started(event)
+            case ev.DataRead() | ev.Probed() | ev.Tested():
+                self._apply_finding(event)
             case ev.Evaluated():
                 self._apply_evaluated(event)
             case ev.CheckpointSaved():
                 self._apply_checkpoint(event)
+            case ev.CheckpointDeleted(iteration=gone):
+                self.checkpoints = [c for c in self.checkpoints if c.iteration != gone]
             case ev.Guard():
                 self._apply_guard(event)
-            case ev.Paused():
-                self.status, self.activity, self.paused_by = "paused", "", event.by
-            case ev.Resumed():
-                self.status, self.paused_by = "training", None
-                self.paused_seconds += event.paused_seconds
+            case ev.Paused() | ev.Resumed():
+                self._apply_pause(event)
             case ev.PolicyChanged():
                 self.policy = event.policy
             case ev.Slept():
                 self.slept_seconds += event.seconds
+                self.slept_since_step_seconds += event.seconds
             case ev.Sampled():
-                self.samples.append(event)
-                self.activity = ""
+                self._apply_sampled(event)
             case ev.Ended():
                 self.ended, self.status, self.activity = event, event.status, ""
             case _:
@@ -203,15 +215,32 @@ class RunView:
         if text := in_words(event):
             self.log.append(LogLine(event.time, event.kind, text))
 
+    def _apply_finding(self, event: ev.DataRead | ev.Probed | ev.Tested) -> None:
+        self.activity = ""
+        match event:
+            case ev.Probed():
+                self.probed = event
+            case ev.Tested():
+                self.tested = event
+            case ev.DataRead():
+                self.data = event.preflight
+
     def _apply_started(self, event: ev.Started) -> None:
         self.started = event
-        self.ended = None
+        self.ended = self.tested = None
         self._go_back(event.iteration)
         self.status, self.activity, self.paused_by = "training", "", None
         self.guard_state = "calm"
         policy = event.config.get("on_pressure")
         if policy in typing.get_args(ev.Policy):
             self.policy = typing.cast("ev.Policy", policy)
+
+    def _apply_pause(self, event: ev.Paused | ev.Resumed) -> None:
+        if isinstance(event, ev.Paused):
+            self.status, self.activity, self.paused_by = "paused", "", event.by
+        else:
+            self.status, self.paused_by = "training", None
+            self.paused_seconds += event.paused_seconds
 
     def _apply_guard(self, event: ev.Guard) -> None:
         self.guard_actions.append(event)
@@ -252,6 +281,13 @@ class RunView:
         self.checkpoints = [c for c in self.checkpoints if c.iteration not in gone]
         self.checkpoints.append(event)
 
+    def _apply_sampled(self, event: ev.Sampled) -> None:
+        self.samples.append(event)
+        self.activity = ""
+        if len(self.samples) > MOST_SAMPLES:
+            oldest = next((i for i, s in enumerate(self.samples) if not s.base), 0)
+            del self.samples[oldest]
+
     def _apply_evaluated(self, event: ev.Evaluated) -> None:
         self.evaluations.append(event)
         self.activity = ""
@@ -259,7 +295,7 @@ class RunView:
             self.best = event
 
     def _apply_step(self, step: ev.Step) -> None:
-        self.last_step = step
+        self.last_step, self.slept_since_step_seconds = step, 0.0
         self.activity = ""
         self.steps.append(step)
         self.memory = step.memory
@@ -280,16 +316,22 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
     match event:
         case ev.Progress(message=message) | ev.Warned(message=message):
             return message
+        case ev.DataRead(preflight=data):
+            return f"Data: {data.summary()}"
         case ev.Started():
             return (
                 f"Training {event.name}: {event.iterations:,} iterations, "
                 f"{event.trainable_parameters:,} trainable parameters, {event.step_reason}"
             )
+        case ev.Probed():
+            return _probe_in_words(event)
         case ev.Evaluated():
             best = ", the best so far" if event.best else ""
             return f"Validation loss {event.val_loss:.3f} at {event.iteration:,}{best}"
         case ev.CheckpointSaved():
             return f"Saved at {event.iteration:,} ({event.reason})"
+        case ev.CheckpointDeleted():
+            return f"Deleted the checkpoint at {event.iteration:,}"
         case ev.Guard():
             return f"Guard: {event.action.replace('_', ' ')}: {event.why}{_gained(event)}"
         case ev.Paused():
@@ -303,6 +345,11 @@ def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of
         case ev.Sampled():
             who = "base" if event.base else "adapter"
             return f"Sample ({who}) at {event.iteration:,}: {event.text}"
+        case ev.Tested():
+            return (
+                f"Test loss {event.test_loss:.3f}, perplexity {event.perplexity:,.2f} "
+                f"on {event.rows:,} rows"
+            )
         case ev.Ended():
             return f"{event.status.capitalize()} at {event.iteration:,}: {event.reason}"
         case _:
@@ -337,3 +384,15 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min" if minutes else f"{whole} s"
+
+
+def _probe_in_words(event: ev.Probed) -> str:
+    planned, peak = event.planned / 1e9, event.peak / 1e9
+    digits = 2 if peak >= 1 else 3
+    fewer = ""
+    if event.micro_batch < event.planned_micro_batch:
+        fewer = f"; {event.micro_batch} at a time instead of {event.planned_micro_batch}"
+    return (
+        f"Tried the widest step ({event.rows} × {event.width:,} tokens): planned "
+        f"{planned:.{digits}f} GB, probed {peak:.{digits}f} GB, {event.seconds:.3g} s a step{fewer}"
+    )

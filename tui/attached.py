@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.control import ControlClient, Feed
 from engine.errors import RunError
-from engine.journal import parse_event, read_whole_history
+from engine.journal import parse_line, read_whole_history
 from engine.lock import is_held
 from engine.view import TRACE_SAMPLES
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.control import Verb
     from engine.events import Event, Policy
     from engine.runs import RunDirectory
+    from engine.use.talk import Talk
 
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
@@ -124,6 +125,17 @@ class AttachedRun:
     def detach(self) -> None:
         """It is on its own already."""
 
+    def open_talk(self, iteration: int | None) -> Talk:
+        """Prepare to talk to a checkpoint, with a model of this process's own.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
+        from engine.use.talk import open_talk
+        from tui.cli_dashboard import at
+
+        return open_talk(at(self.path, iteration))
+
     async def _follow(self) -> None:
         while not self._is_gone:
             await asyncio.sleep(LOOK_SECONDS)
@@ -157,7 +169,7 @@ class AttachedRun:
     def _take(self, lines: Iterable[bytes]) -> None:
         for line in lines:
             self._next_line += 1
-            if (event := parse_event(line)) is not None:
+            if (event := parse_line(line)) is not None:
                 self._events.append(event)
 
     def _send(self, verb: Verb, **values: Any) -> None:

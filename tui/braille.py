@@ -15,6 +15,9 @@ Stroke: TypeAlias = tuple[float, float] | None
 _BLANK = 0x2800
 _DOTS = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))
 """The bits of a character's left and right column, from the bottom up."""
+_FROM = tuple(tuple(sum(dots[i:]) for i in range(4)) for dots in _DOTS)
+_UP_TO = tuple(tuple(sum(dots[: i + 1]) for i in range(4)) for dots in _DOTS)
+"""The bits from each dot to the top, and from the bottom to each dot."""
 
 
 def strokes(
@@ -63,7 +66,15 @@ def fill(spread: Sequence[Stroke], limits: Limits, rows: int) -> list[str]:
             continue
         first = max(0, int(limits.share(stroke[0]) * 4 * rows))
         last = min(top, int(limits.share(stroke[1]) * 4 * rows))
-        dots = _DOTS[column % 2]
-        for dot in range(first, last + 1):
-            cells[dot // 4][column // 2] |= dots[dot % 4]
+        if last < first:
+            continue
+        lowest, highest = _FROM[column % 2][first % 4], _UP_TO[column % 2][last % 4]
+        at, bottom, above = column // 2, first // 4, last // 4
+        if bottom == above:
+            cells[bottom][at] |= lowest & highest
+            continue
+        cells[bottom][at] |= lowest
+        for row in range(bottom + 1, above):
+            cells[row][at] |= _FROM[column % 2][0]
+        cells[above][at] |= highest
     return ["".join(chr(_BLANK + bits) if bits else " " for bits in row) for row in reversed(cells)]

@@ -15,6 +15,7 @@ from tui.words import short_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.events import GuardAction
     from tui.curve import Axis, Curve
     from tui.paint import Line
 
@@ -28,6 +29,16 @@ _LEAST_LOSS = 1e-6
 """What a logarithmic scale takes a loss of nothing for."""
 _MINUTES_UP_TO = 2.0
 """Hours below which the axis counts in minutes."""
+_FIGURES_CLOSE_UP = 6
+GUARD_SIGNS: dict[GuardAction, str] = {
+    "shrink": "↓",
+    "pause": "‖",
+    "resume": "●",
+    "abort": "■",
+    "skip_batch": "∅",
+    "reload": "↺",
+}
+"""How each thing that the guard does is marked below the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,25 @@ class Marks:
     validation: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     best: tuple[float, float] | None = None
     checkpoints: list[float] = field(default_factory=list[float])
-    guard: list[float] = field(default_factory=list[float])
+    guard: list[tuple[float, GuardAction]] = field(
+        default_factory=list["tuple[float, GuardAction]"]
+    )
+    cursor: float | None = None
+    """Where in the run somebody looks."""
+
+    def within(self, span: Limits) -> Marks:
+        """Leave out what lies outside a part of the axis."""
+
+        def shows(x: float) -> bool:
+            return span.low <= x <= span.high
+
+        return Marks(
+            [(x, value) for x, value in self.validation if shows(x)],
+            self.best if self.best and shows(self.best[0]) else None,
+            [x for x in self.checkpoints if shows(x)],
+            [(x, action) for x, action in self.guard if shows(x)],
+            self.cursor if self.cursor is not None and shows(self.cursor) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +144,7 @@ def draw_chart(
     size: tuple[int, int],
 ) -> tuple[Line, ...]:
     """Draw a curve and its marks in so many columns and rows; ``span`` is the horizontal axis."""
+    marks = marks.within(span)
     columns, rows = size[0] - GUTTER, size[1] - FRAME_ROWS
     low, high = [style.scaled(v) for v in curve.low], [style.scaled(v) for v in curve.high]
     validation = [(x, style.scaled(v)) for x, v in marks.validation if math.isfinite(v)]
@@ -130,6 +160,8 @@ def draw_chart(
         canvas.lay(["┈" * columns], "faint", row=field_.row(tick), column=GUTTER)
     canvas.lay(fill(band, ruler.limits, rows), "band", column=GUTTER)
     canvas.lay([row[GUTTER:] for row in drawn[:rows]], "average", column=GUTTER)
+    if marks.cursor is not None:
+        canvas.lay(["│"] * rows, "strong", column=field_.column(marks.cursor))
     canvas.lay([row[:GUTTER] for row in drawn[:rows]], "muted")
     canvas.lay(drawn[rows:], "muted", row=rows)
     _mark_spikes(canvas, band, field_)
@@ -137,8 +169,8 @@ def draw_chart(
         canvas.put(rows - 1, field_.column(place), "✗", "bad")
     for place in marks.checkpoints:
         canvas.put(rows, field_.column(place), "▴", "good")
-    for place in marks.guard:
-        canvas.put(rows, field_.column(place), "!", "warn")
+    for place, action in marks.guard:
+        canvas.put(rows, field_.column(place), GUARD_SIGNS[action], "warn")
     _put_apart(canvas, [(field_.row(value), field_.column(x)) for x, value in validation])
     if marks.best is not None:
         place, value = marks.best
@@ -168,13 +200,15 @@ def progress_ruler(span: Limits, axis: Axis, columns: int) -> Ruler:
     """Choose the ticks of the horizontal axis."""
     in_minutes = axis == "hours" and span.high < _MINUTES_UP_TO
     unit = 60.0 if in_minutes else 1.0
-    end = span.high * unit
-    step = round_step(end / max(2, columns // _COLUMNS_PER_TICK))
+    begin, end = span.low * unit, span.high * unit
+    step = round_step((end - begin) / max(2, columns // _COLUMNS_PER_TICK))
     if axis != "hours":
         step = max(1.0, step)
     suffix = {"hours": " min" if in_minutes else " h"}.get(axis, "")
-    places = [i * step for i in range(int(end / step + 1e-9) + 1)]
-    labels = [f"{short_count(at)}{suffix if at else ''}" for at in places]
+    figures = _FIGURES_CLOSE_UP if begin else 3
+    first, last = math.ceil(begin / step - 1e-9), int(end / step + 1e-9)
+    places = [i * step for i in range(first, last + 1)]
+    labels = [f"{short_count(at, figures)}{suffix if at else ''}" for at in places]
     return Ruler(span, tuple(zip((at / unit for at in places), labels, strict=True)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,7 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
-from tui.cli_commands import REMOTE_COMMANDS
+from tui import cli_chat, cli_commands, cli_compare, cli_share, cli_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,6 +137,7 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 @click.option("--model", metavar="MODEL", help="A folder, or a name on the Hugging Face hub.")
 @click.option("--data", metavar="DATA", help="A folder with train.jsonl, or a hub data set.")
 @_run_options
+@click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits, and say so.")
 @click.option("--yes", "is_sure", is_flag=True, help="Ask nothing: no download, no lack of memory.")
 @click.option("--detach", "is_detached", is_flag=True, help="Train on in the background.")
 @click.option("--background", "is_background", is_flag=True, hidden=True)
@@ -148,6 +150,7 @@ def run(
     run_dir: Path | None,
     is_plain: bool,
     is_json: bool,
+    is_fitted: bool,
     is_sure: bool,
     is_detached: bool,
     is_background: bool,
@@ -159,7 +162,11 @@ def run(
     if (source is None) == (resume is None):
         raise click.UsageError("Give either a preset or YAML file, or --resume.")
     is_resume = resume is not None
-    asked = Asked(source or resume or "", model, data, settings, run_dir, is_sure, is_resume)
+    if is_resume and is_fitted:
+        raise click.UsageError("--fit is for a new run; a run goes on with its own settings.")
+    asked = Asked(
+        source or resume or "", model, data, settings, run_dir, is_sure, is_resume, is_fitted
+    )
     output = _output(is_plain=is_plain, is_json=is_json)
     if is_detached:
         if output:
@@ -175,6 +182,12 @@ def run(
 @_settings_option
 @click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits.")
 @click.option(
+    "--preflight",
+    "with_tokens",
+    is_flag=True,
+    help="Read and tokenise the data too: lengths, padding, what is left out, an example.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     metavar="TFLOPS",
@@ -187,6 +200,7 @@ def plan(
     data: str | None,
     settings: tuple[str, ...],
     is_fitted: bool,
+    with_tokens: bool,
     speed: float | None,
     is_json: bool,
 ) -> None:
@@ -196,7 +210,9 @@ def plan(
 
     operations = None if speed is None else speed * 1e12
     asked = Asked(source, model, data, settings)
-    show_plan(asked, is_fitted=is_fitted, is_json=is_json, speed=operations)
+    show_plan(
+        asked, is_fitted=is_fitted, is_json=is_json, speed=operations, with_tokens=with_tokens
+    )
 
 
 @cli.command()
@@ -221,11 +237,20 @@ def presets(is_json: bool) -> None:
 
 @cli.command()
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
-def runs(is_json: bool) -> None:
+@click.option(
+    "--sort",
+    type=click.Choice(["time", "loss"]),
+    default="time",
+    show_default=True,
+    help="The newest first, or the lowest validation loss.",
+)
+def runs(is_json: bool, sort: str) -> None:
     """List the runs on this machine, the newest first."""
     from engine.runs import list_runs
 
     found = list_runs()
+    if sort == "loss":
+        found.sort(key=lambda run: math.inf if run.val_loss is None else run.val_loss)
     if is_json:
         _print_json([_as_json(run) for run in found])
     elif not found:
@@ -249,20 +274,32 @@ def doctor(is_json: bool) -> None:
 
 
 @cli.command()
-def where() -> None:
-    """Say where things are."""
+@click.argument("name", metavar="[RUN]", required=False)
+def where(name: str | None) -> None:
+    """Say where things are: all that the program writes, or one run's files."""
     from engine.hub import cache_folder
-    from engine.runs import RunDirectory, home, runs_folder, token_cache
+    from engine.runs import RunDirectory, find_run, home, runs_folder, token_cache
 
-    run = RunDirectory(runs_folder() / "RUN")
+    run = find_run(name) if name else RunDirectory(runs_folder() / "RUN")
+    own = [
+        ("run", str(run.path)),
+        ("settings", str(run.config_file)),
+        ("journal", str(run.journal_file)),
+        ("log", str(run.log_file)),
+        ("adapters", str(run.adapters)),
+    ]
+    if name:
+        from engine.use.chosen import known_iterations
+
+        names = [f"{i:07d}_adapters.safetensors" for i in known_iterations(run.adapters)]
+        own += [("checkpoint", str(run.adapters / file)) for file in names]
+        _print_columns([*own, ("card", str(run.adapters / "README.md"))])
+        return
     _print_columns(
         [
             ("home", str(home())),
             ("runs", str(runs_folder())),
-            ("settings", str(run.config_file)),
-            ("journal", str(run.journal_file)),
-            ("log", str(run.log_file)),
-            ("adapters", str(run.adapters)),
+            *own[1:],
             ("presets", str(presets_folder())),
             ("tokens", str(token_cache())),
             ("hub cache", str(cache_folder())),
@@ -286,10 +323,6 @@ def completion(shell: str) -> None:
     if completer is None:
         raise click.UsageError(f"There is no completion for {shell}.")
     click.echo(completer(cli, {}, PROGRAM, "_LORA_TUI_COMPLETE").source())
-
-
-for each in REMOTE_COMMANDS:
-    cli.add_command(each)
 
 
 def _output(*, is_plain: bool, is_json: bool) -> Literal["plain", "json"] | None:
@@ -348,3 +381,8 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
         "" if run.val_loss is None else f"val {words.loss(run.val_loss)}",
         words.clock(run.time, time.time()),
     )
+
+
+for _commands in (cli_use, cli_chat, cli_compare, cli_share, cli_commands):
+    for _command in _commands.COMMANDS:
+        cli.add_command(_command)

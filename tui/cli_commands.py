@@ -67,4 +67,4 @@ def stop(name: str | None) -> int:
     return steer(name, "stop")
 
 
-REMOTE_COMMANDS: tuple[click.Command, ...] = (attach, status, pause, resume, checkpoint, stop)
+COMMANDS: tuple[click.Command, ...] = (attach, status, pause, resume, checkpoint, stop)

@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from engine.errors import RunError
+from engine.runs import home
 from tui.background import start_in_background, watching_words
+from tui.beacon import NO_PROGRESS
+from tui.cli_records import RunRecords
+from tui.controls import Bench
 from tui.farewell import NOTHING_MADE, is_complete, last_words, name_of
+from tui.fuse import FuseScreen
 from tui.headless import train_on
 from tui.plain import FAILED_EXIT
+from tui.settings import load_settings
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import StrayOutput, say
 
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
     from engine.events import Event, Policy
     from engine.session import Session
+    from engine.use.talk import Talk
     from tui.app import LoraTuiApp
 
 QUIET_JOIN_SECONDS = 0.5
@@ -32,6 +39,10 @@ QUIET_JOIN_SECONDS = 0.5
 JOIN_SECONDS = 30.0
 """How long the step in flight may take to end once the screen is gone."""
 FOLDER_LOOK_SECONDS = 0.2
+
+SWITCH_SECONDS = 0.0005
+"""How long the trainer waits for the interpreter, at every layer, while the screen is drawn;
+Python's own 5 ms would cost a step some percent."""
 
 
 class SteeredRun:
@@ -115,6 +126,17 @@ class SteeredRun:
         self.is_handed_over = True
         self.session.stop("handed over to the background")
 
+    def open_talk(self, iteration: int | None) -> Talk:
+        """Prepare to talk to a checkpoint; a run that stands still lends its own model.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
+        from engine.use.talk import open_talk
+
+        lend = self.session.lend if self.session.is_alive() else None
+        return open_talk(at(self.path, iteration), lend=lend)
+
     def is_alive(self) -> bool:
         """Whether the run still goes on."""
         return self.session.is_alive()
@@ -132,13 +154,19 @@ class SteeredRun:
         self.claim_log()
 
 
+def at(path: str, iteration: int | None) -> str:
+    """Name a run's checkpoint, the newest if None."""
+    return path if iteration is None else f"{path}@{iteration}"
+
+
 def show_run(session: Session) -> int:
     """Show the dashboard of a run that is not started yet; return the exit code."""
     from tui.app import LoraTuiApp
 
     with StrayOutput() as stray:
         run = SteeredRun(session, stray)
-        return show_app(LoraTuiApp(run), stray, lambda: run)
+        app = LoraTuiApp(run, bench=Bench(RunRecords(), FuseScreen))
+        return show_app(app, stray, lambda: run)
 
 
 def show_app(
@@ -155,11 +183,17 @@ def show_app(
         The exit code.
     """
     exit_code = FAILED_EXIT
+    sys.setswitchinterval(SWITCH_SECONDS)
+    app.use(load_settings(home()))
     app.error_console = Console(file=stray.screen, markup=False, highlight=False)
     try:
         app.run()
         exit_code = app.return_code or 0
     finally:
+        if stray.screen.isatty():
+            # Whatever ended the app, and however far it got in doing so itself.
+            stray.screen.write(NO_PROGRESS)
+            stray.screen.flush()
         run = newest_run()
         if run and run.outlives_app:
             exit_code = train_on(run.session, stray)

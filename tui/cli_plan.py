@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.config import load_config
+from engine.estimate import cache_limit
 from engine.fit import fit
+from engine.lengths import Lengths
 from engine.machine import known_machine, this_machine
 from engine.planning import make_plan
 from engine.preset_plans import alternative, plan_presets
@@ -20,12 +22,14 @@ from tui.verdict import of_budget, share, span, verdict
 from tui.words import size
 
 if TYPE_CHECKING:
-    from engine.fit import Change
+    from engine.config import RunConfig
+    from engine.data.preflight import Inspected
+    from engine.fit import Change, Fitted
     from engine.machine import Machine
     from engine.planning import RunPlan
     from tui.cli_run import Asked
 
-_COMPONENTS = {
+COMPONENTS = {
     "base": "base weights",
     "adapters": "adapters",
     "gradients": "gradients",
@@ -35,9 +39,12 @@ _COMPONENTS = {
     "data": "data",
     "other": "other",
 }
+"""The parts of a plan's memory, in words."""
 
 
-def show_plan(asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | None) -> None:
+def show_plan(
+    asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | None, with_tokens: bool = False
+) -> None:
     """Print what a run will take.
 
     Args:
@@ -45,30 +52,51 @@ def show_plan(asked: Asked, *, is_fitted: bool, is_json: bool, speed: float | No
         is_fitted: whether to change its settings until it fits.
         is_json: as JSON, for programs.
         speed: operations a second that training steps reach; None takes what was measured.
+        with_tokens: whether to tokenise the data, which takes longer, and say all of it.
 
     Raises:
         InputError: when the settings are wrong, or nothing is known of the model.
     """
     config = load_config(asked.source, overrides(asked))
     machine = machine_to_plan_for(speed)
-    changes: tuple[Change, ...] = ()
-    if is_fitted:
-        fitted = fit(config, machine)
-        plan, changes = fitted.plan, fitted.changes
-    else:
-        plan = make_plan(config, machine)
+    inspected = _inspected(config) if with_tokens else None
+    lengths = Lengths.exactly(inspected.lengths, "tokens counted") if inspected else None
+    fitted = fit(config, machine, lengths) if is_fitted else None
+    plan = fitted.plan if fitted else make_plan(config, machine, lengths=lengths)
     if is_json:
         values = plan.as_json()
-        if is_fitted:
-            values["fit"] = [dataclasses.asdict(change) for change in changes]
+        if fitted:
+            values["fit"] = [dataclasses.asdict(change) for change in fitted.changes]
+        if inspected:
+            values["preflight"] = inspected.preflight.to_dict()
         click.echo(json.dumps(values, ensure_ascii=False, indent=2))
         return
     lines = [*_summary(plan), "", *_memory(plan)]
-    if is_fitted:
-        lines += ["", *_changes(plan, changes, asked.source)]
+    if inspected:
+        lines += ["", *inspected.preflight.lines()]
+    if fitted:
+        lines += ["", *_changes(fitted, asked.source)]
     elif not plan.fits:
         lines += ["", f"To make it fit: lora-tui plan {asked.source} --fit"]
     click.echo("\n".join(lines))
+
+
+def _inspected(config: RunConfig) -> Inspected:
+    """Read and tokenise the data, with a bar where somebody sees it."""
+    from engine.inspection import inspect_run
+    from tui.cli_run import quieten_libraries
+
+    quieten_libraries()
+    steps = inspect_run(config)
+    done, total = next(steps)
+    # A generator's result is in the exception that ends it.
+    with click.progressbar(length=total, label="tokenising", file=sys.stderr) as bar:
+        while True:
+            bar.update(done - bar.pos)
+            try:
+                done, _ = next(steps)
+            except StopIteration as end:
+                return end.value
 
 
 def machine_to_plan_for(speed: float | None = None) -> Machine:
@@ -97,10 +125,38 @@ def _summary(plan: RunPlan) -> list[str]:
         f"trains    {plan.trainable_parameters:,} of {plan.model.parameters:,} parameters; "
         f"{size(plan.adapter_bytes)} a checkpoint",
         f"step      {rows}, {plan.micro_batch} at a time; {plan.step_reason}",
+        *_data(plan),
         f"work      {config.iters:,} iterations, {plan.updates:,} updates{epochs}",
         f"time      {span(plan.seconds) if plan.seconds else 'not known'}: {plan.lengths.basis}",
         f"machine   {plan.machine.device}{_speed(plan)}",
     ]
+
+
+def _data(plan: RunPlan) -> list[str]:
+    """What the training rows are, as far as that can be told at once."""
+    seen = plan.seen
+    if seen is None:
+        return ["data      not looked at: it is read when the run begins"]
+    if not seen.found:
+        return [f"data      a run would be refused: {seen.problem}"]
+    held_out = f", {seen.held_out:,} of them held out to measure on" if seen.held_out else ""
+    asked = plan.config.data_format
+    how = "detected; others: --set data_format=…" if asked == "auto" else "as data_format says"
+    first = f"data      {seen.found}{held_out} ({how})"
+    refused = f"a run would be refused: {seen.problem}" if seen.problem else ""
+    more = (seen.dropped, refused, _too_long(plan))
+    return [first, *(f"          {text}" for text in more if text)]
+
+
+def _too_long(plan: RunPlan) -> str:
+    """Say that rows are longer than the model, where that is sure."""
+    most, longest = plan.model.max_positions, max(plan.lengths.low)
+    if not most or min(longest, plan.config.max_seq_length) <= most:
+        return ""
+    return (
+        f"a run would be refused: rows have {longest:,} tokens or more, but the model has {most:,} "
+        f"positions. Set max_seq_length to {most} or less."
+    )
 
 
 def _speed(plan: RunPlan) -> str:
@@ -111,22 +167,36 @@ def _speed(plan: RunPlan) -> str:
 
 
 def _memory(plan: RunPlan) -> list[str]:
-    parts = {name: getattr(plan.memory, name) for name in _COMPONENTS}
-    lines = [f"{_COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
-    return [*lines, f"{'peak':<14}{size(plan.memory.peak):>8}  of {size(plan.budget)}"]
+    parts = {name: getattr(plan.memory, name) for name in COMPONENTS}
+    lines = [f"{COMPONENTS[name]:<14}{size(part):>8}" for name, part in parts.items() if part]
+    lines.append(f"{'peak':<14}{size(plan.memory.peak):>8}  of {size(plan.budget)}")
+    if not plan.machine.is_cpu:
+        cache = cache_limit(plan.budget, plan.config.cache_limit_bytes)
+        back = "" if plan.config.cache_limit_bytes else ", given back when a step needs it"
+        lines.append(f"{'cache':<14}{size(cache):>8}  at most, kept for reuse{back}")
+    return lines
 
 
-def _changes(plan: RunPlan, changes: tuple[Change, ...], source: str) -> list[str]:
+def described(fitted: Fitted) -> list[str]:
+    """Say what was changed so that a run fits, and what that costs."""
+    if not fitted.changes:
+        fits = fitted.plan.fits
+        return ["It fits as it is." if fits else "Nothing was found that would help."]
+    first = "Changed so that it fits, the cheapest first:"
+    return [first, *(_change(change) for change in fitted.changes)]
+
+
+def _changes(fitted: Fitted, source: str) -> list[str]:
+    plan, changes = fitted.plan, fitted.changes
     if not changes:
-        return ["It fits as it is." if plan.fits else "Nothing was found that would help."]
-    lines = [_change(change) for change in changes]
+        return described(fitted)
     settings = " ".join(f"--set {c.setting}={c.after}" for c in changes)
     end = (
         f"To run it so: lora-tui run {source} {settings}"
         if plan.fits
         else f"Even so it needs {of_budget(plan)}. Choose a smaller model."
     )
-    return ["Changed so that it fits, the cheapest first:", *lines, "", end]
+    return [*described(fitted), "", end]
 
 
 def _change(change: Change) -> str:

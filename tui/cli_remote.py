@@ -12,7 +12,7 @@ import click
 from engine import events as ev
 from engine.control import ControlClient
 from engine.errors import RunError
-from engine.journal import parse_event, read_outline
+from engine.journal import parse_line, read_outline
 from engine.lock import is_held
 from engine.runs import RunDirectory, find_run
 from engine.view import RunView, in_words
@@ -170,7 +170,7 @@ def _awaited(client: ControlClient, errand: Errand) -> ev.Event:
 
 
 def _events(lines: Iterable[bytes]) -> Iterable[ev.Event]:
-    return (event for line in lines if (event := parse_event(line)) is not None)
+    return (event for line in lines if (event := parse_line(line)) is not None)
 
 
 def _left(run: RunDirectory) -> str:

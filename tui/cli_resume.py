@@ -11,7 +11,7 @@ from engine.errors import ConfigError, DamagedError
 from engine.lock import check_free
 from engine.model_files import check_model
 from engine.resume import Resume, check_config
-from engine.runs import RunDirectory, check_writable, find_run, new_run_path
+from engine.runs import RunDirectory, check_writable, find_run, new_run_path, short_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
 
 _AT = re.compile(r"^(.*)@([\d,]+)$")
-_STAMP = re.compile(r"^\d{8}-\d{6}-")
 
 
 def prepare_resume(
@@ -53,7 +52,7 @@ def prepare_resume(
         check_config(facts, config)
     if iteration is None:
         return config, source, Resume(source.adapters)
-    path = run_dir or new_run_path(config.name or _STAMP.sub("", source.name))
+    path = run_dir or new_run_path(config.name or short_name(source.name))
     directory = RunDirectory(path.expanduser().absolute())
     check_writable(directory.path)
     return config, directory, Resume(source.adapters, iteration, f"{source.name}@{iteration}")

@@ -47,6 +47,8 @@ class Asked:
     """Whether every question is answered with yes."""
     is_resume: bool = False
     """Whether ``source`` is a run to go on with; empty means the newest."""
+    is_fitted: bool = False
+    """Whether settings are changed until the run fits this machine."""
 
 
 def run(asked: Asked, output: Output | None) -> int:
@@ -92,6 +94,8 @@ def prepare(asked: Asked) -> tuple[RunConfig, RunDirectory]:
         InputError: with everything that was found wrong.
     """
     config = load_config(asked.source, overrides(asked))
+    if asked.is_fitted:
+        config = _fitted(config)
     path = asked.run_dir or new_run_path(_run_name(config, asked.source))
     directory = RunDirectory(path.expanduser().absolute())
     checks: tuple[Callable[[], None], ...] = (
@@ -168,6 +172,23 @@ def overrides(asked: Asked) -> dict[str, Any]:
             values.setdefault(revision, None)
     named = {"model": asked.model, "data": asked.data}
     return values | {key: value for key, value in named.items() if value is not None}
+
+
+def _fitted(config: RunConfig) -> RunConfig:
+    """Change settings until the run fits this machine, and say what and at what cost.
+
+    Raises:
+        InputError: when nothing makes it fit.
+    """
+    from engine.fit import fit
+    from tui.cli_plan import described, machine_to_plan_for
+
+    fitted = fit(config, machine_to_plan_for())
+    for line in described(fitted):
+        say(line, sys.stderr)
+    if not fitted.plan.fits:
+        raise ConfigError([f"model: {config.model} is too large for this machine, whatever else"])
+    return fitted.config
 
 
 def _run_name(config: RunConfig, source: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui.words import duration
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
+    from tui.controls import RunLine
     from tui.watch import RunWatch
 
-
 STOP, STAY, DETACH = "stop", "stay", "detach"
-"""What every question here is answered with."""
+DELETE, START, CHANGE = "delete", "start", "change"
+"""What questions here are answered with."""
 _WHAT_STOPPING_DOES = "The step in flight is dropped; what was reached is saved first."
 
 
@@ -65,8 +66,12 @@ class Question(ModalScreen[str]):
     Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold reverse; }
     """
 
-    def __init__(self, title: str, text: str, choices: tuple[Choice, ...]) -> None:
+    def __init__(
+        self, title: str, text: str, choices: tuple[Choice, ...], *, is_final: bool = False
+    ) -> None:
         super().__init__()
+        self._is_final = is_final
+        """Whether enter alone must not do it: the cursor begins at what changes nothing."""
         self._title = title
         self._text = text
         self._choices = choices
@@ -83,6 +88,8 @@ class Question(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Let each answer's letter give it."""
+        if self._is_final:
+            self.query_one(OptionList).highlighted = len(self._choices) - 1
         for choice in self._choices:
             self._bindings.bind(choice.key, f"choose('{choice.id}')", show=False)
 
@@ -97,6 +104,52 @@ class Question(ModalScreen[str]):
     def action_choose_last(self) -> None:
         """Answer with the choice that changes nothing."""
         self.dismiss(self._choices[-1].id)
+
+
+class WordQuestion(ModalScreen[str]):
+    """Asks for a word to be typed; answers with it, or with an empty one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "keep", show=False)]
+    DEFAULT_CSS = """
+    WordQuestion {
+        align: center middle;
+        background: $background 60%;
+    }
+    WordQuestion > Vertical {
+        width: 58;
+        max-width: 94%;
+        height: auto;
+        padding: 1 2;
+        background: $surface;
+        border: round $error;
+        border-title-color: $error;
+        border-title-style: bold;
+        border-subtitle-color: $text-muted;
+    }
+    WordQuestion Input { margin-top: 1; border: none; height: 1; background: $panel; }
+    """
+
+    def __init__(self, word: str, text: str) -> None:
+        super().__init__()
+        self._word = word
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """Show the question and a place to type."""
+        with Vertical() as box:
+            box.border_title = "are you sure?"
+            box.border_subtitle = "esc keeps it"
+            yield Static(f"{self._text}\nType {self._word} to go ahead.", markup=False)
+            yield Input(compact=True)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Answer once it is the word."""
+        if event.value.strip().lower() == self._word:
+            self.dismiss(self._word)
+
+    def action_keep(self) -> None:
+        """Answer with nothing."""
+        self.dismiss("")
 
 
 def abort_question() -> Question:
@@ -128,3 +181,32 @@ def leave_question(run: RunWatch) -> Question:
     stop = Choice(STOP, "s", "stop, save and leave")
     choices = (*detach, stop, Choice(STAY, "esc", "stay"))
     return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)
+
+
+def delete_run_question(run: RunLine, taken: str) -> Question:
+    """Ask before a run is gone for good."""
+    what = f"{run.iteration:,} of {run.iterations:,} iterations and every checkpoint: {taken}."
+    text = f"{run.name}, {run.status}\n{what}\nNothing brings them back."
+    choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
+    return Question("delete this run?", text, choices, is_final=True)
+
+
+def misfit_question(verdict: str) -> Question:
+    """Ask before a run is started that does not fit."""
+    text = (
+        f"It is {verdict}.\n"
+        "It may become very slow, or the guard may stop it; what was reached is saved."
+    )
+    choices = (
+        Choice(CHANGE, "c", "change its settings first"),
+        Choice(START, "s", "start it all the same"),
+        Choice(STAY, "esc", "back"),
+    )
+    return Question("it does not fit this machine", text, choices)
+
+
+def delete_checkpoint_question(iteration: int) -> Question:
+    """Ask before a checkpoint is gone for good."""
+    choices = (Choice(DELETE, "d", "delete it for good"), Choice(STAY, "esc", "keep it"))
+    text = f"{iteration:,}: nothing brings it back."
+    return Question("delete this checkpoint?", text, choices, is_final=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from textual.screen import Screen
+
     from engine.events import Event, Policy
+    from tui.chat import TalkControls
+    from tui.draft import Draft, Planner
+    from tui.records import Records
 
 
 class RunControls(Protocol):
@@ -79,6 +84,14 @@ class RunControls(Protocol):
         """Save and end here, and go on in the background once the app is left."""
         ...
 
+    def open_talk(self, iteration: int | None) -> TalkControls:
+        """Prepare to talk to a checkpoint, the newest if None; the chat screen starts it.
+
+        Raises:
+            LoraTuiError: when there is none, or its base is gone.
+        """
+        ...
+
     def is_alive(self) -> bool:
         """Whether the run still goes on."""
         ...
@@ -92,6 +105,10 @@ class PresetLine:
     description: str
     verdict: str = ""
     """Whether it fits this machine, in words; empty where that is not known yet."""
+    short_verdict: str = ""
+    """The same in two or three words."""
+    fits: bool | None = None
+    """None where it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +116,7 @@ class RunLine:
     """A run on this machine, as home lists it."""
 
     name: str
+    """Without the date and time that its folder begins with."""
     path: str
     status: str
     """One word: training, completed, stopped, interrupted…"""
@@ -108,6 +126,17 @@ class RunLine:
     """The best validation loss; None before the first evaluation."""
     saved_iteration: int | None = None
     """The newest checkpoint; None when there is none."""
+    time: float = 0.0
+    """When it last said something."""
+    losses: tuple[float, ...] = ()
+    """How its loss fell, in a few points; NaN where nothing is known."""
+    model: str = ""
+    data: str = ""
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether a process trains it."""
+        return self.status in {"loading", "training", "paused"}
 
     @property
     def can_go_on(self) -> bool:
@@ -120,9 +149,12 @@ class HomeData:
     """Everything that the home screen shows."""
 
     presets: tuple[PresetLine, ...]
-    runs: tuple[RunLine, ...]
+    runs: tuple[RunLine, ...] | None
+    """The newest first; None before anybody looked."""
     machine: str
     """This machine in one line."""
+    is_measured: bool = True
+    """Whether this machine's speed is known, and so how long runs take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +166,25 @@ class Doors:
     open_run: Callable[[str], RunControls]
     """Open the run in this folder."""
     resume_run: Callable[[str], RunControls]
-    """Prepare to go on with the run in this folder; the app starts it."""
+    """Prepare to go on with the run in this folder; the app starts it. With ``@4500`` behind the
+    folder it is a new run from that checkpoint."""
+    start_draft: Callable[[Draft], RunControls] | None = None
+    """Prepare the run that somebody filled in; the app starts it."""
+    planner: Planner | None = None
+    """None where new runs cannot be made."""
+    look: Callable[[], HomeData] | None = None
+    """Look at the machine again; takes a while, so never on the thread that draws."""
+    measure: Callable[[], None] | None = None
+    """Measure this machine's speed; takes some seconds."""
+    records: Records | None = None
+    """What lies on disk of runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What can be done with checkpoints besides going on from them."""
+
+    records: Records
+    """What lies on disk of runs."""
+    fuse: Callable[[str, int], Screen[Any]]
+    """A screen that makes a model of a checkpoint: the run's folder, the iteration."""

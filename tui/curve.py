@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from engine.view import StepHistory
 
 Axis = Literal["iterations", "tokens", "hours"]
+Column = Literal["loss", "gradient_norm", "learning_rate"]
 
 CAPACITY = 1024
 """Buckets at most: more than any screen has columns of dots."""
+_FINE_ENOUGH = 256
+"""Buckets that a part of the run is drawn from without reading its steps again."""
+_WARM_UP = 3
+"""Windows of the average that are read before the part that is looked at."""
 _SECONDS_PER_HOUR = 3600.0
 
 
@@ -28,6 +33,10 @@ _SECONDS_PER_HOUR = 3600.0
 class Buckets:
     """The history in at most ``CAPACITY`` groups of equally many steps; absorbs what is new."""
 
+    column: Column = "loss"
+    """What of a step is kept."""
+    start: int = 0
+    """The place in the history of the first step that is looked at."""
     size: int = 1
     """Steps in a bucket."""
     low: array[float] = field(default_factory=lambda: array("d"))
@@ -61,8 +70,28 @@ class Buckets:
         self._cut(first)
         for start in range(first * self.size, length, self.size):
             stop = start + self.size
-            self._add(start, steps.loss[start:stop], sum(steps.seconds[start:stop]))
+            self._add(start, self._values(steps, start, stop), sum(steps.seconds[start:stop]))
         self.absorbed = length
+
+    def magnify(self, steps: StepHistory, first: int, last: int, most: int) -> Buckets:
+        """Look closer at a part of the history, in about so many buckets."""
+        size = max(1, (last - first) // most)
+        if size >= self.size or (last - first) // self.size >= _FINE_ENOUGH:
+            return self
+        known = first // self.size
+        before = self.seconds[known - 1] if known else 0.0
+        before += sum(steps.seconds[known * self.size : first])
+        part = Buckets(self.column, first, size)
+        for start in range(first, last, size):
+            stop = min(last, start + size)
+            seconds = sum(steps.seconds[start:stop]) + (0.0 if len(part) else before)
+            part._add(start, self._values(steps, start, stop), seconds)
+        return part
+
+    def _values(self, steps: StepHistory, start: int, stop: int) -> Sequence[float]:
+        values: Sequence[float] = getattr(steps, self.column)[start:stop]
+        # Between updates there is no gradient norm; of a loss, what is missing matters.
+        return values if self.column == "loss" else [v for v in values if math.isfinite(v)]
 
     def _begin_anew(self, cuts: int) -> None:
         """The run went back: what was taken in may not have happened."""
@@ -115,18 +144,48 @@ class Curve:
     """Where the loss was not finite."""
 
 
-def trace(buckets: Buckets, steps: StepHistory, axis: Axis, window: int) -> Curve:
-    """Place the buckets on an axis, with their moving average over so many steps."""
-    x = [_place(buckets, steps, i * buckets.size, axis) for i in range(len(buckets))]
-    kept = _not_superseded(x)
+def trace(
+    buckets: Buckets,
+    steps: StepHistory,
+    axis: Axis,
+    window: int,
+    part: tuple[int, int] | None = None,
+) -> Curve:
+    """Place buckets on an axis, with their moving average over so many steps.
+
+    Args:
+        buckets: The history, or what ``magnify`` made of a part of it.
+        steps: The history itself.
+        axis: What the horizontal axis counts.
+        window: Steps that the average runs over.
+        part: The first and last step to show; what comes before only leads the average in.
+    """
+    first, last = part or (0, len(steps) - 1)
+    places = [buckets.start + i * buckets.size for i in range(len(buckets))]
     average = smooth(buckets.mean, buckets.count, window)
+    x = [_place(buckets, steps, place, axis) for place in places]
+    kept = [
+        i
+        for i in _not_superseded(x)
+        if first <= places[i] <= last and (buckets.count[i] or buckets.column == "loss")
+    ]
     return Curve(
         x=[x[i] for i in kept],
         low=[buckets.low[i] for i in kept],
         high=[buckets.high[i] for i in kept],
         average=[average[i] for i in kept],
-        broken=[_place(buckets, steps, i, axis) for i in buckets.broken],
+        broken=[_place(buckets, steps, i, axis) for i in buckets.broken if first <= i <= last],
     )
+
+
+def lead(first: int, window: int) -> int:
+    """Say where to begin to read, so that the average at a step is as if of the whole run."""
+    return max(0, first - _WARM_UP * window)
+
+
+def place_step(buckets: Buckets, steps: StepHistory, index: int, axis: Axis) -> float:
+    """Say where a step of the history lies on an axis."""
+    return _place(buckets, steps, index, axis)
 
 
 def place_iteration(buckets: Buckets, steps: StepHistory, iteration: int, axis: Axis) -> float:
@@ -160,7 +219,7 @@ def _place(buckets: Buckets, steps: StepHistory, index: int, axis: Axis) -> floa
         return float(steps.iteration[index])
     if axis == "tokens":
         return float(steps.tokens[index])
-    return buckets.seconds[index // buckets.size] / _SECONDS_PER_HOUR
+    return buckets.seconds[(index - buckets.start) // buckets.size] / _SECONDS_PER_HOUR
 
 
 def _not_superseded(x: Sequence[float]) -> list[int]:

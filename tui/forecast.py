@@ -21,10 +21,12 @@ class Forecast:
 def forecast(watch: RunWatch) -> Forecast | None:
     """Say how long a run will still take; None when it is over or cannot tell yet."""
     step = watch.view.last_step
-    if step is None or step.eta_seconds is None or watch.is_over:
+    is_over = watch.is_over and watch.place is None
+    if step is None or step.eta_seconds is None or is_over:
         return None
-    # While training the clock runs down between reports; while paused it stands still.
-    elapsed = max(0.0, watch.now - step.time) if watch.view.status == "training" else 0.0
+    # While training the clock runs down between reports; paused or asleep it stands still.
+    awake = watch.now - step.time - watch.view.slept_since_step_seconds
+    elapsed = max(0.0, awake) if watch.view.status == "training" else 0.0
     low, high = step.eta_low_seconds, step.eta_high_seconds
     spread = (high - low) / 2 if low is not None and high is not None else None
     return Forecast(max(0.0, step.eta_seconds - elapsed), spread)

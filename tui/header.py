@@ -12,7 +12,7 @@ from textual.widget import Widget
 from tui.forecast import forecast
 from tui.paint import Line, bar, fit, line, spread, width_of
 from tui.standing import standing_span
-from tui.words import clock, duration, loss, one_line
+from tui.words import clock, duration, loss, one_line, short_name
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PERCENT_WIDTH = 7
 _LEAST_BAR = 12
+_SAYS_NOTHING = ("model", "data")
+"""Names of folders that do not tell what is in them."""
 
 
 class Header(Widget):
@@ -48,6 +50,9 @@ class Header(Widget):
         .header--strong { text-style: bold; }
         .header--text { color: $foreground; }
         .header--warn { color: $warning; text-style: bold; }
+        &:ansi {
+            .header--faint, .header--muted { color: ansi_bright_black; }
+        }
     }
     """
 
@@ -83,8 +88,8 @@ def _names(started: Started | None) -> Line:
     if started is None:
         return line(("lora-tui", "strong"))
     words = [PurePath(name).name for name in (started.model, started.data) if name]
-    what = "".join(f" · {word}" for word in words)
-    return line((started.name, "strong"), (what, "muted"))
+    what = "".join(f" · {word}" for word in words if word not in _SAYS_NOTHING)
+    return line((short_name(started.name), "strong"), (what, "muted"))
 
 
 def _standing(watch: RunWatch) -> Line:
@@ -97,8 +102,12 @@ def _standing(watch: RunWatch) -> Line:
 
 def _second(watch: RunWatch, width: int) -> Line:
     """Give the progress bar and the end, or what led to the end and what to do next."""
+    if watch.place is not None:
+        return _looking_back(watch, width)
     if watch.is_over:
-        leave = line(("   q leaves", "muted"))
+        has_ended_well = watch.standing in ("completed", "stopped")
+        looks = "← → look back · " if has_ended_well and len(watch.whole.steps) > 1 else ""
+        leave = line((f"   {looks}q leaves", "muted"))
         return spread(_ending(watch, width - width_of(leave)), leave, width)
     view = watch.view
     if view.started is None:
@@ -114,6 +123,18 @@ def _second(watch: RunWatch, width: int) -> Line:
     return (*bar(share, width - width_of(right), "accent", "─"), *right)
 
 
+def _looking_back(watch: RunWatch, width: int) -> Line:
+    """Say at which moment of the run all panes are."""
+    view = watch.view
+    right = line(
+        ("  looking back at ", "muted"),
+        (f"{view.iteration:,}", "strong"),
+        (f" · {clock(watch.now, watch.today)} · esc: the end", "muted"),
+    )
+    right = fit(right, max(0, min(width_of(right), width - _LEAST_BAR)))
+    return (*bar(view.progress, width - width_of(right), "accent", "─"), *right)
+
+
 def _done_at(watch: RunWatch) -> Line:
     left = forecast(watch)
     if left is None:
@@ -121,7 +142,7 @@ def _done_at(watch: RunWatch) -> Line:
     if watch.view.status == "paused":
         return line((f"   {duration(left.seconds)} left", "muted"))
     spans = [("   done at ", "muted"), (clock(watch.now + left.seconds, watch.today), "strong")]
-    if left.spread:
+    if left.spread and left.spread >= 1:
         spans.append((f" (±{duration(left.spread)})", "muted"))
     return line(*spans)
 

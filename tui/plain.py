@@ -71,6 +71,11 @@ class PlainLines:
             case ev.Progress():
                 self._take_progress(event)
                 return
+            case ev.DataRead(preflight=data):
+                # Its notes and warnings were said as they came up.
+                for line in (*data.figures(), *data.shown_example()):
+                    _print(self._out, words.printable(line))
+                return
             case ev.Started():
                 self._iterations = event.iterations
                 text = in_words(event)

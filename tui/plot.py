@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from tui.scale import Limits
@@ -75,3 +76,29 @@ class Plotter:
             figure.draw(line)
         rows: list[str] = figure.build().string(colorless=True).split("\n")
         return [row.ljust(size[0]) for row in rows[: size[1]]]
+
+
+def overlay(curves: dict[str, Sequence[tuple[float, float]]], size: tuple[int, int]) -> list[str]:
+    """Draw several curves over one another, each in a character of its own.
+
+    Args:
+        curves: the points of each, by its character.
+        size: Columns and rows of the whole drawing.
+
+    Returns:
+        Rows of characters.
+    """
+    plotext = load_library()
+    plotext.terminal.limit(False, False)
+    figure: Any = plotext.figure
+    figure.theme("colorless").canvas("default")
+    figure.clear.data()
+    figure.plot_size(*size)
+    for character, points in curves.items():
+        x, y = [a for a, _ in points], [b for _, b in points]
+        line = figure.signal(x, y, marker=plotext.marker(character))
+        for place in range(1, len(points)):
+            line.line(place, True)
+        figure.draw(line)
+    rows: list[str] = figure.build().string(colorless=True).split("\n")
+    return [row.rstrip() for row in rows if row.strip()]

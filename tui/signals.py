@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import termios
+from queue import Queue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from textual.driver import Driver
 
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 INTERRUPT, HANG_UP = signal.SIGINT, signal.SIGHUP
@@ -41,6 +44,16 @@ def is_terminal_gone() -> bool:
     except (termios.error, ValueError, OSError):
         return True
     return False
+
+
+def write_without_waiting(driver: Driver | None) -> None:
+    """Let what is still written to a terminal that is gone never wait for somebody to read it.
+
+    Textual's queue of writes is bounded, and its thread dies with the terminal: the app would hang.
+    """
+    writes = getattr(getattr(driver, "_writer_thread", None), "_queue", None)
+    if isinstance(writes, Queue):
+        writes.maxsize = 0
 
 
 def say(words: str) -> None:

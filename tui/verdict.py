@@ -22,9 +22,16 @@ def verdict(plan: RunPlan, instead: str | None = None) -> str:
     """
     if not plan.fits:
         advice = f"; try {instead}" if instead else ""
-        return f"too large by {size(plan.memory.peak - plan.budget)}{advice}"
+        return f"too large by {size(plan.needed_bytes - plan.budget)}{advice}"
     time = f", about {span(plan.seconds)}" if plan.seconds else ""
     return f"fits: {of_budget(plan)}{time}"
+
+
+def short_verdict(plan: RunPlan) -> str:
+    """Say whether a run fits in two or three words: ``fits, 9–12 h``."""
+    if not plan.fits:
+        return "too large"
+    return f"fits, {span(plan.seconds)}" if plan.seconds else "fits"
 
 
 def of_budget(plan: RunPlan) -> str:

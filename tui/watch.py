@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.events import Ended, Progress, Started
+from engine.events import CheckpointDeleted, Ended, Progress, Started
 from engine.view import RunView
 from tui.signals import HANG_UP
+from tui.timeline import Timeline
 from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
@@ -58,7 +59,12 @@ class RunWatch:
 
     def __init__(self, controls: RunControls, now: Callable[[], float]) -> None:
         self.controls = controls
-        self.view = RunView()
+        self.whole = RunView()
+        """The run as far as it got, wherever somebody looks."""
+        self.place: int | None = None
+        """The step that somebody looks back at, as a place in the history; None at the end."""
+        self._past = self.whole
+        self._timeline: Timeline | None = None
         self.progress: Progress | None = None
         """The newest word on work besides training, while it goes on."""
         self.asked: list[Asked] = []
@@ -67,9 +73,27 @@ class RunWatch:
         self._folded = 0
         self.is_started = False
         self._is_broken_off = False
+        self._past_time = 0.0
         self._load_began: float | None = None
         self.loading_seconds: float | None = None
         """How long it took this time from the beginning to the first step; None if not known."""
+
+    @property
+    def view(self) -> RunView:
+        """The run as it is, or as it was where somebody looks back."""
+        return self.whole if self.place is None else self._past
+
+    def look_at(self, place: int | None) -> None:
+        """Look back at a step of a run that is over; None or the last step is the end."""
+        last = len(self.whole.steps) - 1
+        if not self.is_over or place is None or place >= last:
+            self.place = None
+            return
+        if self._timeline is None:
+            self._timeline = Timeline(self.controls.events)
+        self.place = max(0, place)
+        self._past = self._timeline.view_at(self.place)
+        self._past_time = self._timeline.time_at(self.place)
 
     def start(self) -> None:
         """Begin the run."""
@@ -84,7 +108,7 @@ class RunWatch:
         new = events[self._folded : self._folded + FOLD_AT_ONCE]
         self._folded += len(new)
         for event in new:
-            self.view.apply(event)
+            self.whole.apply(event)
             self._last_time = event.time
             if isinstance(event, Progress):
                 self.progress = event
@@ -93,12 +117,12 @@ class RunWatch:
                     self._load_began = event.time
             elif isinstance(event, Started) and self._load_began is not None:
                 self.loading_seconds = event.time - self._load_began
-        if not self.view.activity:
+        if not self.whole.activity:
             self.progress = None
         open_before = len(self.asked)
         self.asked = [asked for asked in self.asked if not self._is_answered(asked)]
         is_caught_up = self._folded >= len(events)
-        broken_off = self.is_started and is_caught_up and not is_alive and not self.view.is_over
+        broken_off = self.is_started and is_caught_up and not is_alive and not self.whole.is_over
         changed = bool(new) or broken_off != self._is_broken_off or len(self.asked) != open_before
         self._is_broken_off = broken_off
         return changed
@@ -133,6 +157,10 @@ class RunWatch:
         if not self.controls.outlives_app:
             self.ask("stop", f"signal {number.name}")
 
+    def forget_checkpoint(self, iteration: int) -> None:
+        """Show a checkpoint no more that was deleted from here."""
+        self.view.apply(CheckpointDeleted(time=self._last_time, iteration=iteration))
+
     def next_policy(self) -> None:
         """Let the guard do the next thing in turn when memory runs short."""
         turn = POLICIES.index(self.view.policy) + 1
@@ -142,6 +170,8 @@ class RunWatch:
     @property
     def now(self) -> float:
         """The time of day that clocks count from: of a run that is over, its last word."""
+        if self.place is not None:
+            return self._past_time
         return self._last_time if self.is_over else self._now()
 
     @property
@@ -152,12 +182,12 @@ class RunWatch:
     @property
     def standing(self) -> Standing:
         """Where the run stands, in one word."""
-        return "interrupted" if self._is_broken_off else self.view.status
+        return "interrupted" if self._is_broken_off else self.whole.status
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of this run."""
-        return self.view.is_over or self._is_broken_off
+        return self.whole.is_over or self._is_broken_off
 
     @property
     def may_be_left(self) -> bool:
@@ -169,6 +199,18 @@ class RunWatch:
         """Whether it would train on unseen in this process, though nobody wants that."""
         goes_on = self.controls.is_alive() and not self.is_stopping
         return goes_on and not self.controls.outlives_app
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Whether it can go on in the background instead of here."""
+        return self.is_steerable and self.controls.can_detach and not self.is_stopping
+
+    @property
+    def can_be_tried(self) -> bool:
+        """Whether somebody can talk to it: two models would not fit where one is trained."""
+        # A run in another process has no model to lend, even while it stands still.
+        is_lent = self.standing == "paused" and not self.controls.outlives_app
+        return bool(self.view.checkpoints) and (self.is_over or is_lent)
 
     @property
     def is_steerable(self) -> bool:
@@ -208,8 +250,8 @@ class RunWatch:
     @property
     def refused_input(self) -> Ended | None:
         """The end of a run that never started because what it was given is wrong."""
-        ended = self.view.ended
-        if ended and ended.exit_code == BAD_INPUT and self.view.started is None:
+        ended = self.whole.ended
+        if ended and ended.exit_code == BAD_INPUT and self.whole.started is None:
             return ended
         return None
 

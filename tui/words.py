@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "n/a"
 _SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_STAMP = re.compile(r"^\d{4}-?\d{2}-?\d{2}-(?:\d{6}-)?")
+_WITH_UNIT = re.compile(r"(\d) (s|min|h|d|%|[kMG]?B)\b")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -37,6 +40,11 @@ def transfer(work: Progress) -> str:
     if work.per_second:
         parts += [f"{size(work.per_second)}/s", f"{duration(work.seconds_left)} left"]
     return ", ".join(parts)
+
+
+def tight_size(count: float | None) -> str:
+    """Say a number of bytes in at most five characters: ``3.09G``, ``148M``."""
+    return UNKNOWN if count is None else size(count).removesuffix("B").replace(" ", "")
 
 
 def significant(value: float) -> str:
@@ -65,6 +73,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
+def brief(seconds: float | None) -> str:
+    """Say how long something takes in at most six characters: ``45 s``, ``12 min``, ``3 h``."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    return age(seconds) if seconds >= _MINUTE else f"{max(0, int(seconds))} s"
+
+
 def age(seconds: float) -> str:
     """Say how long ago in at most six characters: ``now``, ``22 min``, ``3 h``."""
     whole = max(0, int(seconds))
@@ -89,17 +104,27 @@ def loss(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
-def short_count(value: float) -> str:
+def short_count(value: float, figures: int = 3) -> str:
     """Say a count for an axis: ``500``, ``2k``, ``1.5M``."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+            return f"{value / unit:.{figures}g}{name}"
+    return f"{value:.{figures}g}"
+
+
+def short_name(name: str) -> str:
+    """Give a run's name without the date and time that its folder begins with."""
+    return _STAMP.sub("", name) or name
 
 
 def one_line(text: str) -> str:
     """Put a text on one line that cannot disturb the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
+
+
+def printable(line: str) -> str:
+    """Take from a line what could disturb the terminal; its columns stay."""
+    return "".join(c if c.isprintable() else " " for c in line).rstrip()
 
 
 def shorten(text: str, width: int) -> str:
@@ -113,11 +138,29 @@ def wrap(text: str, width: int) -> list[str]:
     """Break a text into rows at spaces, and inside a word only where it is wider than a row."""
     rows: list[str] = []
     row = ""
-    for word in one_line(text).split():
+    # A number and its unit stay together.
+    glued = _WITH_UNIT.sub("\\1\u00a0\\2", one_line(text))
+    for word in filter(None, glued.split(" ")):
         *whole, rest = chop_cells(word, max(1, width))
         if row and (whole or cell_len(row) + 1 + cell_len(rest) > width):
             rows.append(row)
             row = ""
         rows.extend(whole)
         row = f"{row} {rest}" if row else rest
-    return [*rows, row] if row else rows
+    return [row.replace("\u00a0", " ") for row in ([*rows, row] if row else rows)]
+
+
+def day(moment: float, now: float) -> str:
+    """Say when something was, in at most 11 characters: ``today 22:15``, ``Sat 14:02``."""
+    then, today = time.localtime(moment), time.localtime(now)
+    days = _days(today) - _days(then)
+    if 0 <= days < 7:
+        name = time.strftime("%a", then) if days else "today"
+        return f"{name} {time.strftime('%H:%M', then)}"
+    year = "" if then.tm_year == today.tm_year else f" {then.tm_year}"
+    return f"{then.tm_mday} {time.strftime('%b', then)}{year}"
+
+
+def _days(moment: time.struct_time) -> int:
+    """Count days so that midnight here is where one ends."""
+    return int(time.mktime((*moment[:3], 12, 0, 0, 0, 0, -1))) // _DAY

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from engine.config import RunConfig
     from engine.data.encode import EncodedSplit
 
 _BLOCK_ROWS = 4096
@@ -57,6 +58,18 @@ class BatchPlan:
     batches_per_epoch: int
     used_positions: int
     """Positions of all iterations that hold a token."""
+
+    @classmethod
+    def of(cls, split: EncodedSplit, config: RunConfig) -> BatchPlan:
+        """Plan a run over its encoded training rows; see ``build``."""
+        return cls.build(
+            split.lengths,
+            split.trained_counts,
+            config.batch_size,
+            config.iters,
+            config.seed,
+            config.max_seq_length,
+        )
 
     @classmethod
     def build(

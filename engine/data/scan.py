@@ -47,11 +47,15 @@ class Scan:
     @property
     def found(self) -> str:
         """What the split holds, in words."""
+        return self.found_of(self._forest.messages, len(self.rows))
+
+    def found_of(self, messages: int, rows: int) -> str:
+        """Say what the split holds when it has so many rows, or messages of trees."""
         if self.format == "oasst":
-            return f"oasst, {self._forest.messages:,} messages → {len(self.rows):,} conversations"
-        noun = "row" if len(self.rows) == 1 else "rows"
+            return f"oasst, {messages:,} messages → {rows:,} conversations"
+        noun = "row" if rows == 1 else "rows"
         into = "" if self.format in _AS_THEY_ARE else " → messages"
-        return f"{self.format}, {len(self.rows):,} {noun}{into}"
+        return f"{self.format}, {rows:,} {noun}{into}"
 
     @property
     def dropped_words(self) -> str:

@@ -41,7 +41,7 @@ _KINDS_HINT = f"Rows are read from files that end in {', '.join(SUFFIXES)}."
 _JSON_HINT = (
     "Each line must be one whole JSON object: no list around the rows, no line breaks in a row."
 )
-_TORN_HINT = "Get or write the file again: it is not whole."
+TORN_HINT = "Get or write the file again: it is not whole."
 _NAMES_LISTED = 5
 
 
@@ -150,9 +150,9 @@ def _json_list(path: Path) -> list[object]:
         value: object = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise DataError(f"not valid JSON: {error.msg} at {where}.", path, hint=_TORN_HINT) from None
+        raise DataError(f"not valid JSON: {error.msg} at {where}.", path, hint=TORN_HINT) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not valid JSON: {error}.", path, hint=_TORN_HINT) from None
+        raise DataError(f"not valid JSON: {error}.", path, hint=TORN_HINT) from None
     return cast("list[object]", value)
 
 
@@ -171,7 +171,7 @@ def _decode(raw: bytes, path: Path, number: int, *, is_torn: bool) -> object:
         value: object = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         if is_torn and number > 1:
-            return Problem(path, number, "the file ends in the middle of this row.", _TORN_HINT)
+            return Problem(path, number, "the file ends in the middle of this row.", TORN_HINT)
         if isinstance(error, UnicodeDecodeError):
             return Problem(path, number, "the line is not UTF-8 text.", "Save the file as UTF-8.")
         reason = str(error)
@@ -203,7 +203,7 @@ def _table(path: Path, kind: str) -> Iterator[object]:
     except (OSError, ValueError, RuntimeError, KeyError, exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"cannot be read as {path.suffix[1:]}: {reason}", path, hint=_TORN_HINT
+            f"cannot be read as {path.suffix[1:]}: {reason}", path, hint=TORN_HINT
         ) from error
 
 

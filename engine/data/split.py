@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,6 +36,9 @@ def hold_out(
 
     Equal rows and seeds give equal splits.
     """
+    # Imported here: a plan counts rows, and is there at once without it.
+    import numpy as np
+
     count = held_out_count(len(rows), share, batch_size)
     generator = np.random.Generator(np.random.PCG64([seed, _STREAM]))
     chosen = np.zeros(len(rows), np.bool_)

@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.bars import BASE_MAC
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from engine.step import LayerStep
 
 MEDIAN_BAR, WORST_BAR = 0.05, 0.12
+RECORDED = Path(__file__).with_name("planned_gpu.json")
+"""What was measured on one NVIDIA H200, MLX 0.32.4, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,18 @@ def measure(c: Configuration, options: Any, *, on_cpu: bool) -> dict[str, Any]:
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began,
     }
+
+
+def replay() -> list[float]:
+    """Plan what was measured on a GPU before; return planned over measured less 1, of each."""
+    options = argparse.Namespace(chunk=512, score_mb=64.0, fused=False)
+    errors: list[float] = []
+    for row in json.loads(RECORDED.read_text(encoding="utf-8")):
+        measured = row.pop("measured")
+        c = Configuration(**row)
+        _, plan = _planned(c, _settings(c), options, on_cpu=False)
+        errors.append(plan.peak / measured - 1)
+    return errors
 
 
 def _settings(c: Configuration) -> RunConfig:

@@ -37,6 +37,7 @@ class Tiny:
             "steps_per_report": 2,
             "steps_per_eval": 3,
             "save_every": 4,
+            "sample_rows": 0,
             "lora_parameters": {"rank": 4, "scale": 10.0, "dropout": 0.0},
         } | changes
         path = self.folder / f"{name}.yaml"

@@ -64,5 +64,5 @@ if __name__ == "__main__":
         cli_dashboard.JOIN_SECONDS = 0.1
         with StrayOutput() as stray:
             run = cli_dashboard.SteeredRun(session, stray)
-            app = cast("Any", SimpleNamespace(run=session.start, return_code=0))
+            app = cast("Any", SimpleNamespace(use=id, run=session.start, return_code=0))
             cli_dashboard.show_app(app, stray, lambda: run)

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from engine.machine import host_name, remember
 from tests.cli.program import NOWHERE, PATIENCE, environment
 from tests.engine.test_planning import MAC
-from tui.cli_home import home_data
+from tui.cli_home import HomeOutlook, first_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,11 +120,60 @@ def test_presets_say_whether_they_fit(call: Callable[..., Outcome]) -> None:
     listed = json.loads(call("presets", "--json").out)
     assert {preset["name"] for preset in listed} == set(lines)
     assert all(preset["verdict"] for preset in listed)
-    assert {p.name: bool(p.verdict) for p in home_data().presets} == dict.fromkeys(lines, True)
+    home = HomeOutlook()()
+    assert {p.name: bool(p.verdict) for p in home.presets} == dict.fromkeys(lines, True)
+    assert {p.name: p.fits for p in home.presets}["longer"] is False
+    assert home.is_measured
 
 
 def test_presets_and_home_wait_for_no_measurement(call: Callable[..., Outcome], home: Path) -> None:
     listed = json.loads(call("presets", "--json").out)
     assert all(preset["verdict"] for preset in listed)
-    assert {preset.verdict for preset in home_data().presets} == {""}
+    assert {preset.verdict for preset in first_look().presets} == {""}
+    looked_at = HomeOutlook()()
+    assert all(preset.verdict for preset in looked_at.presets)
+    assert not looked_at.is_measured
     assert not home.exists()
+
+
+@pytest.mark.usefixtures("mac")
+def test_the_data_is_shown_in_a_plan(call: Callable[..., Outcome], tiny: Tiny) -> None:
+    outcome = call("plan", tiny.config())
+    assert "data      chat, 16 rows (detected; others: --set data_format=…)" in outcome.out
+    assert json.loads(call("plan", tiny.config(), "--json").out)["data"]["found"] == "chat, 16 rows"
+    full = call("plan", tiny.config(), "--preflight")
+    assert full.code == 0, full.err
+    assert "rows      16 to train on, 4 to measure on" in full.out
+    assert "time      1 s: tokens counted" in full.out
+    assert "What do you know of" in full.out
+    values = json.loads(call("plan", tiny.config(), "--preflight", "--json").out)
+    assert values["preflight"]["train_rows"] == values["data"]["train_rows"] == 16
+    assert values["preflight"]["example"][0]["text"].startswith("<|im_start|>")
+    refused = call("plan", tiny.config(data_format="alpaca"))
+    assert "data      a run would be refused: train.jsonl, line 1: the row has no" in refused.out
+
+
+@pytest.mark.usefixtures("mac")
+def test_tokens_need_a_model_that_is_here(call: Callable[..., Outcome]) -> None:
+    outcome = call("plan", "maximum", "--preflight")
+    assert outcome.code == 2
+    assert "is not on this machine, and its tokenizer is what tells tokens" in outcome.err
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_run_is_made_to_fit(
+    call: Callable[..., Outcome], tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def follow(session: Any, _output: str) -> int:
+        asked.append(session.config)
+        return 0
+
+    monkeypatch.setattr("tui.cli_run._follow", follow)
+    outcome = call("run", tiny.config("large", cache_limit_bytes=10**10), "--fit", "--plain")
+    assert outcome.code == 0, outcome.err
+    assert "cache_limit_bytes: 10000000000 → " in outcome.err
+    assert asked[0].cache_limit_bytes < 10**10
+    assert call("run", tiny.config(), "--fit", "--plain").err.startswith("It fits as it is.")
+    assert call("run", "--resume", "--fit").code == 2

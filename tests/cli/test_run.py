@@ -45,7 +45,7 @@ def test_lines_are_the_journals(trained: Outcome, folder: Path) -> None:
 def test_events_come_in_the_order_of_a_run(trained: Outcome) -> None:
     kinds = [event["event"] for event in trained.events if event["event"] != "host"]
     begun = kinds.index("started")
-    assert set(kinds[:begun]) <= {"progress", "warning"}
+    assert set(kinds[:begun]) <= {"progress", "data", "warning"}
     assert [kind for kind in kinds[begun:] if kind not in {"progress", "checkpoint"}] == [
         *("started", "sampled", "evaluated"),
         *("step", "step", "step", "evaluated", "sampled"),
@@ -183,8 +183,13 @@ def test_a_file_written_for_mlx_lm_in_plain_lines(tiny: Tiny, tmp_path: Path) ->
     lines = outcome.out.splitlines()
     reports = [line for line in lines if " / 5  loss " in line]
     assert [int(line.split("/")[0]) for line in reports] == [2, 4, 5]
-    assert lines[0].startswith("Training ")
-    assert lines[-2:] == ["Saved at 5 (final)", "Completed at 5: all 5 iterations are done"]
+    assert lines[0] == "data      chat, 16 rows"
+    assert "  [Paris is a town.<|im_end|>" not in lines  # mask_prompt is off: all of it is marked
+    assert any(line.startswith("Training ") for line in lines)
+    assert "Saved at 5 (final)" in lines
+    # Without prompts of its own it answers what a validation row asks.
+    assert any(line.startswith("Sample (base) at 0: ") for line in lines)
+    assert lines[-1] == "Completed at 5: all 5 iterations are done"
     assert outcome.err.startswith("loading MLX and its libraries…\n")
     names = {path.name for path in adapters.iterdir()}
     assert names == {"adapter_config.json", "adapters.safetensors"}

@@ -116,7 +116,7 @@ def test_bad_rows_are_told_after_the_screen_is_gone(tiny: Tiny, tmp_path: Path) 
 
 def test_home_opens_and_closes(tmp_path: Path) -> None:
     with Screen(home=tmp_path / "home") as screen:
-        screen.wait_for("Presets")
+        screen.wait_for("New here?")
         screen.wait_for("cores")
         screen.type("q")
         assert screen.end() == 0

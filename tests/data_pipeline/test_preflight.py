@@ -10,12 +10,13 @@ import pytest
 
 from engine.config import RunConfig
 from engine.data.plan import BatchPlan
-from engine.data.preflight import ExamplePart, inspect
+from engine.data.preflight import inspect
+from engine.data_facts import ExamplePart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from engine.data.preflight import Preflight
+    from engine.data_facts import Preflight
 
     Write = Callable[[str, Sequence[object]], Path]
 
@@ -53,7 +54,7 @@ def run(tokenizer: Any, data: Path, **settings: Any) -> Preflight:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value
+            return end.value.preflight
 
 
 def test_rows_and_what_is_lost_of_them(told: Preflight) -> None:

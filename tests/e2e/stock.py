@@ -29,14 +29,7 @@ def stock_batches(config: RunConfig) -> list[reference.Batch]:
     rows = read_data(config.data, Features(), config.batch_size).train
     tokenizer: Any = mlx_lm.load(config.model, lazy=True)[1]
     split = encode(rows, tokenizer, config.mask_prompt, config.max_seq_length)
-    plan = BatchPlan.build(
-        split.lengths,
-        split.trained_counts,
-        config.batch_size,
-        config.iters,
-        config.seed,
-        config.max_seq_length,
-    )
+    plan = BatchPlan.of(split, config)
     messages: Any = [{"messages": list(row.messages)} for row in rows]
     dataset: Any = CacheDataset(ChatDataset(messages, tokenizer, mask_prompt=config.mask_prompt))
     return [

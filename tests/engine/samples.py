@@ -36,13 +36,21 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in {types.UnionType, typing.Union}
 
 
+def _tuple(inner: tuple[Any, ...], number: int) -> tuple[Any, ...]:
+    if inner[-1] is not Ellipsis:
+        return tuple(_value(hint, number) for hint in inner)
+    if inner[0] is int:
+        return (8, 16, number)
+    return (_value(inner[0], number), _value(inner[0], number + 1))
+
+
 def _value(hint: Any, number: int) -> Any:
     if _is_union(hint):
         return _value(typing.get_args(hint)[0], number)
     if typing.get_origin(hint) is typing.Literal:
         return typing.get_args(hint)[-1]
     if typing.get_origin(hint) is tuple:
-        return (8, 16, number)
+        return _tuple(typing.get_args(hint), number)
     if typing.get_origin(hint) is dict:
         return {"rate": 0.5} if float in typing.get_args(hint) else {"a": "b", "c": f"{number}"}
     if is_dataclass(hint):

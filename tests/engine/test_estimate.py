@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from engine.parts import Parts
 from engine.prepare import eager_on_cpu
 from engine.step import LayerStep, Stepper, WholeGraphStep, run_step
 from engine.trees import flatten, trainable
+from tests.bench.planned import replay
 from tests.engine.stepping import Steady, tiny_model
 
 if TYPE_CHECKING:
@@ -119,6 +121,14 @@ def test_peaks_measured_on_a_gpu_were_planned(
 ) -> None:
     """Those of tests/bench/RESULTS.md."""
     assert needed(1, **changes).peak == pytest.approx(peak, rel=error)
+
+
+def test_what_a_gpu_took_was_planned_within_the_bars() -> None:
+    """Thirty-six configurations of 0.5B to 3B shapes, recorded by tests/bench/planned.py."""
+    errors = [abs(error) for error in replay()]
+    assert len(errors) == 36
+    assert statistics.median(errors) <= 0.02
+    assert max(errors) <= 0.12
 
 
 def test_a_step_adds_to_what_is_stored() -> None:

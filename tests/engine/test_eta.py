@@ -54,6 +54,19 @@ def test_a_first_step_that_compiled_does_not_count_among_them() -> None:
     assert eta.seconds == 6.0
 
 
+def test_a_probe_speaks_until_steps_do() -> None:
+    estimator = EtaEstimator(POSITIONS, NEVER, 1000)
+    estimator.add_probe(4 * 512, 1.25 * RATE * 4 * 512)
+    before = estimator.remaining(0)
+    assert before is not None
+    assert before.seconds == pytest.approx(1.25 * RATE * POSITIONS.sum())
+    assert before.low <= RATE * POSITIONS.sum() < before.high
+    measured(estimator, 50)
+    after = estimator.remaining(50)
+    assert after is not None
+    assert after.seconds == pytest.approx(RATE * POSITIONS[50:].sum(), rel=0.01)
+
+
 def test_sizes_not_seen_yet_lie_between_those_that_were() -> None:
     """A step costs something however small it is, so that small ones cost more a position."""
 

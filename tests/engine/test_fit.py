@@ -17,6 +17,7 @@ MIXED = Lengths.exactly([200] * 75 + [2048] * 25, "counted")
 ORDER = [
     "micro_batch_size",
     "tail_chunk",
+    "cache_limit_bytes",
     "attention",
     "step",
     "batch_size",
@@ -90,3 +91,15 @@ def test_what_cannot_fit_says_so() -> None:
 def test_a_run_takes_the_settings_that_fit() -> None:
     machine = replace(MAC, budget_bytes=4_900_000_000)
     assert fitted_config(load_config("maximum"), machine).max_seq_length == 1024
+
+
+def test_buffers_kept_for_reuse_go_before_what_costs_quality() -> None:
+    config = load_config("maximum", {"cache_limit_bytes": 1_000_000_000})
+    fitted = fit(config, MAC, MIXED)
+    assert fitted.plan.fits
+    assert [c.setting for c in fitted.changes] == ["cache_limit_bytes"]
+    change = fitted.changes[-1]
+    assert change.before == 1_000_000_000
+    assert change.after == fitted.plan.budget - fitted.plan.memory.peak
+    assert change.saved_bytes == 1_000_000_000 - change.after
+    assert "the same result" in change.cost

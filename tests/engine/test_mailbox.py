@@ -169,7 +169,9 @@ def test_nobody_sleeps_when_the_wish_is_there_already(wish: str) -> None:
     mailbox = Mailbox()
     mailbox.pause()
     WAKERS[wish](mailbox)
-    mailbox.wait()
+    sleeper = Sleeper(mailbox)
+    sleeper.start()
+    assert sleeper.awake.wait(PATIENCE)
 
 
 def test_wishes_of_many_threads_are_all_seen_once() -> None:

@@ -10,6 +10,7 @@ import pytest
 from engine.config import validate
 from engine.errors import ModelError
 from engine.model_files import check_model, find_model, is_local, read_model_folder
+from engine.model_shape import find_shape
 from tests.tiny import LAYERS, make_tiny_model
 
 if TYPE_CHECKING:
@@ -131,3 +132,24 @@ def test_a_name_on_the_hub_without_a_network(tmp_path: Path) -> None:
         find_model(validate({"model": "owner/name"}))
     assert "--model" in error.value.hint
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_files_missing(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"lacks model-00002-of-00002.safetensors: 1 of 2 weight"):
+        read_model_folder(model)
+    (model / "model-00002-of-00002.safetensors").touch()
+    assert read_model_folder(model).path == model
+    (model / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"index.json cannot be read"):
+        read_model_folder(model)
+
+
+def test_half_a_file_of_weights_is_not_planned(tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"is no whole safetensors file: [\d,]+ of [\d,]+ bytes"):
+        find_shape(str(model))

@@ -88,6 +88,8 @@ def test_several_in_a_row_end_the_run(run_with: Callable[..., Finished]) -> None
         "adapter_config.json",
         *(f"{i:07d}_{what}" for i in (4, 8) for what in ("adapters.safetensors", "state")),
         "adapters.safetensors",
+        "README.md",
+        "curve.svg",
     }
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from engine import machine as machines
 from engine import work
 from engine.config import load_config, validate
+from engine.data.glance import glance
 from engine.lengths import Lengths, batches_by_width, find_lengths
 from engine.machine import Machine
 from engine.model_shape import find_shape
@@ -151,7 +152,7 @@ def test_presets_say_what_they_are_for() -> None:
 
 def test_lengths_of_local_rows_are_bounded_from_their_text() -> None:
     demo = load_config("demo")
-    lengths = find_lengths(demo.data, 512)
+    lengths = find_lengths(glance(demo), 512)
     assert lengths.rows == len(lengths.low) == 481
     assert "481 rows" in lengths.basis
     tokenizer = Tokenizer.from_file(f"{demo.model}/tokenizer.json")
@@ -161,16 +162,17 @@ def test_lengths_of_local_rows_are_bounded_from_their_text() -> None:
     assert sum(lengths.low) < sum(counted) < sum(lengths.high)
 
 
-def test_lengths_end_at_the_limit_and_bad_lines_are_left_to_the_run(tmp_path: Path) -> None:
+def test_lengths_end_at_the_limit(tmp_path: Path) -> None:
     long = chat_row("Tell me all of it.", "word " * 5000)
-    write_rows(tmp_path / "train.jsonl", [long, "{broken", chat_row("Is it so?", "It is so.")])
-    lengths = find_lengths(str(tmp_path), 128)
+    write_rows(tmp_path / "train.jsonl", [long, chat_row("Is it so?", "It is so.")])
+    lengths = find_lengths(glance(validate({"data": str(tmp_path)})), 128)
     assert lengths.rows == 2
     assert lengths.high[0] == 128
 
 
 def test_rows_that_nobody_has_counted_lie_between_bounds() -> None:
-    lengths = find_lengths("owner/data", 2048)
+    assert glance(MAXIMUM) is None
+    lengths = find_lengths(None, 2048)
     assert (lengths.low, lengths.high, lengths.rows) == ((256,), (2048,), None)
     assert "256 to 2,048 tokens" in lengths.basis
 

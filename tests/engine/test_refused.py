@@ -92,6 +92,7 @@ CASES: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (no_such_adapters, "resume_adapter_file: "),
     (adapters_that_are_none, "resume_adapter_file: "),
     (set_to(num_layers=3), "num_layers: 3"),
+    (set_to(test=True), "has no test rows"),
     (set_to(lora_parameters=LORA | {"rank": 17}), "lora_parameters.rank: 17 is larger than"),
     (set_to(lora_parameters=LORA | {"keys": ["q_prj"]}), "no module is called ['q_prj']"),
     (set_to(optimizer_config={"adam": {"beta": 1}}), "optimizer_config.adam"),

@@ -56,7 +56,7 @@ def kinds(events: Sequence[ev.Event]) -> list[str]:
 
 def test_events_come_in_the_order_of_a_run(trained: Finished) -> None:
     assert kinds(trained.events) == [
-        *("started", "sampled", "sampled", "evaluated"),
+        *("data", "started", "sampled", "sampled", "evaluated"),
         *("step", "step", "step"),
         *("step", "evaluated", "sampled", "sampled"),
         *("step", "step"),
@@ -157,6 +157,8 @@ def test_checkpoints_are_on_disk(trained: Finished) -> None:
         "adapter_config.json",
         "adapters.safetensors",
         "best.safetensors",
+        "README.md",
+        "curve.svg",
         *(f"{i:07d}_{what}" for i in (3, 4, 6, 8) for what in ("adapters.safetensors", "state")),
     }
     assert trained.weights == Path(saved[-1].path).read_bytes()

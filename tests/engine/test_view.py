@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine import events as ev
+from engine.data_facts import DroppedRows, Preflight
 from engine.view import LOG_LINES, RECENT_STEPS, TRACE_SAMPLES, RunView, in_words
 from tests.engine.samples import filled
 
@@ -263,15 +264,45 @@ def test_histories_of_the_machine_and_the_log_are_bounded() -> None:
     assert (len(view.log), view.log[0].text) == (LOG_LINES, "3")
 
 
+PREFLIGHT = replace(
+    filled(Preflight),
+    found="alpaca, 1,010 rows → messages",
+    train_rows=1000,
+    valid_rows=20,
+    held_out_rows=20,
+    dropped=(DroppedRows(2, "An empty turn.", "train.jsonl, line 3"),),
+    masked_rows=1,
+    refused_rows=10,
+    truncated_rows=7,
+    median_tokens=300,
+    longest_tokens=9000,
+    padding_waste=0.031,
+    epochs=2.5,
+)
+PROBED = replace(filled(ev.Probed), rows=4, width=2048, micro_batch=1, planned_micro_batch=2)
 WORDS: dict[str, tuple[ev.Event, str]] = {
     "progress": (ev.Progress(time=1.0, stage="data", message="reading"), "reading"),
     "started": (
         replace(STARTED, name="n", iterations=15000, trainable_parameters=1234, step_reason="why"),
         "Training n: 15,000 iterations, 1,234 trainable parameters, why",
     ),
+    "probed": (
+        replace(PROBED, planned=5_130_000_000, peak=4_980_000_000, seconds=12.34),
+        "Tried the widest step (4 × 2,048 tokens): planned 5.13 GB, probed 4.98 GB, "
+        "12.3 s a step; 1 at a time instead of 2",
+    ),
+    "data": (
+        ev.DataRead(time=1.0, preflight=PREFLIGHT),
+        "Data: alpaca, 1,010 rows → messages; 1,000 to train on, 20 to measure on (held out); "
+        "13 left out, 7 cut; 300 tokens in the middle, 9,000 at most; padding 3.1 %; 2.50 epochs",
+    ),
     "step": (step(1), ""),
     "evaluated": (evaluated(1500, 1.23456, best=False), "Validation loss 1.235 at 1,500"),
     "checkpoint": (saved(1500), "Saved at 1,500 (scheduled)"),
+    "deleted": (
+        ev.CheckpointDeleted(time=1.0, iteration=1500),
+        "Deleted the checkpoint at 1,500",
+    ),
     "host": (host(1), ""),
     "guard": (guard("skip_batch"), "Guard: skip batch: because"),
     "paused": (ev.Paused(time=1.0, iteration=1500), "Paused at 1,500 (asked)"),
@@ -285,6 +316,10 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
         "When memory runs short: abort, save and stop",
     ),
     "slept": (ev.Slept(time=1.0, seconds=7500.0), "The machine was asleep for 2 h 05 min"),
+    "tested": (
+        replace(filled(ev.Tested), test_loss=1.25, perplexity=3.49, rows=1200),
+        "Test loss 1.250, perplexity 3.49 on 1,200 rows",
+    ),
     "warning": (ev.Warned(time=1.0, message="rows were cut"), "rows were cut"),
     "ended": (
         ev.Ended(time=1.0, status="stopped", iteration=1500, reason="as asked"),
@@ -327,3 +362,15 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint() -> None:
     for name in ("evaluations", "best", "checkpoints", "average_loss", "last_step"):
         assert getattr(view, name) == getattr(whole, name), name
     assert (view.steps.iteration, view.steps.loss) == (whole.steps.iteration, whole.steps.loss)
+
+
+def test_answers_are_kept_within_bounds_and_the_bases_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.view.MOST_SAMPLES", 3)
+    said = [
+        ev.Sampled(time=1.0, iteration=i, prompt="Rome?", text="A town.", base=i == 0)
+        for i in range(6)
+    ]
+    view = folded(*said)
+    assert [s.iteration for s in view.samples] == [0, 4, 5]

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "num_layers": -1,
     "steps_per_eval": 3,
     "save_every": 4,
+    "sample_rows": 0,
     "lora_parameters": {"rank": 4, "scale": 10.0, "dropout": 0.0},
 }
 ENDLESS: dict[str, Any] = {"iters": 100_000, "steps_per_eval": 100_000, "save_every": 100_000}

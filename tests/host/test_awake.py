@@ -99,6 +99,7 @@ def test_the_inhibitor_ends_with_the_process_it_was_made_for(tool: Tool) -> None
     ended.wait()
     with KeepAwake(ended.pid, "linux") as keeper:
         wait_for(lambda: keeper.method is None)
+        assert keeper.method is None
 
 
 def test_the_tool_is_silent(tool: Tool, capfd: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +126,7 @@ def test_a_tool_that_fails_changes_nothing(tool: Tool, script: str) -> None:
     tool("caffeinate", script)
     with KeepAwake(1, "darwin") as keeper:
         wait_for(lambda: keeper.method is None)
+        assert not keeper.is_awake
 
 
 @pytest.mark.parametrize("platform", ["darwin", "linux", "win32"])

@@ -15,7 +15,7 @@ from engine.config import load_config, parse_override
 from engine.resume import FREE
 from tests.packaging.shell import ROOT, UV, run
 from tests.tmux import HAS_TMUX, NEEDS_TMUX, Terminal
-from tui.bindings import keys
+from tui.bindings import KEYS, keys
 from tui.cli import cli
 
 if TYPE_CHECKING:
@@ -83,6 +83,15 @@ def test_a_plan_of_the_readme_can_be_made(line: str, tmp_path: Path) -> None:
     assert json.loads(said)["iterations"] == 15_000
 
 
+USES = ("chat", "generate", "evaluate", "compare", "fuse", "upload", "where")
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if c.split()[3:] and c.split()[3] in USES])
+def test_a_use_of_the_readme_is_one_that_can_be_asked_for(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[3:]
+    assert cli.commands[name].make_context(name, arguments).params
+
+
 def test_cuda_replaces_the_build_for_the_cpu() -> None:
     [line] = [command for command in commands() if command.startswith("uv sync")]
     options = shlex.split(line)[2:]
@@ -95,6 +104,7 @@ def test_every_command_is_run_or_read_here() -> None:
     read = (
         *("uv run lora-tui run ", "uv run lora-tui runs ", "uv run lora-tui plan"),
         "uv sync",
+        *(f"uv run lora-tui {name} " for name in USES),
     )
     assert [c for c in commands() if c not in (DEMO, TESTS) and not c.startswith(read)] == []
 
@@ -113,7 +123,16 @@ def test_every_key_of_a_run_is_told() -> None:
     assert shown - set(told) == set()
 
 
-def test_the_picture_is_there() -> None:
+def test_every_key_that_can_be_moved_is_told() -> None:
+    part = README.partition("The ids are")[2].partition("An id that")[0]
+    told = set(re.findall(r"`([a-z_.]+)`", part))
+    known = {key.id for key in KEYS} - {"run.resume"}
+    missing = [name for name in known if name not in told and name.partition(".")[2] not in told]
+    assert missing == []
+
+
+def test_the_pictures_are_there() -> None:
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert pictures == ["tests/pictures/dashboard.svg"]
-    assert (ROOT / pictures[0]).read_text(encoding="utf-8").startswith("<svg")
+    assert pictures == ["tests/pictures/demo-120x40.svg", "tests/pictures/demo-80x24.svg"]
+    for picture in pictures:
+        assert (ROOT / picture).read_text(encoding="utf-8").startswith("<svg")

@@ -72,7 +72,7 @@ class Watched:
 async def watched(app: LoraTuiApp, size: tuple[int, int] = (80, 24)) -> AsyncGenerator[Watched]:
     """Run an app without a screen until its run has begun."""
     messages: list[Message] = []
-    async with app.run_test(size=size, message_hook=messages.append) as pilot:
+    async with app.run_test(size=size, message_hook=messages.append, notifications=True) as pilot:
         seen = Watched(app, pilot, messages)
         if app.run_watch is not None:
             await until_begun(app)

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import events as ev
+from engine.config import RunConfig
+from engine.conversation import Answered, Piece, Ready
+from engine.use.chosen import Chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engine.conversation import Conversation, Ending, Sampling, Side, TalkEvent
+    from tui.chat import TalkControls
 
 START = 1_790_000_000.0
 """A fixed moment, so that clocks on pictures stay the same."""
@@ -102,6 +113,11 @@ class ScriptedRun:
     def stop(self, reason: str = "asked") -> None:
         """End."""
         self._request(f"stop: {reason}")
+
+    def open_talk(self, iteration: int | None) -> TalkControls:
+        """Somebody scripted to talk to."""
+        self.calls.append(f"talk: {iteration}")
+        return ScriptedTalk()
 
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
@@ -212,6 +228,14 @@ class ScriptedRun:
         share = self.iteration / self.iterations
         return 0.95 + 1.9 * math.exp(-9 * share) + 0.25 * (1 - share)
 
+    def _rate(self) -> float:
+        """Warm up, then come down like a cosine."""
+        share = self.iteration / self.iterations
+        return 2e-4 * min(1.0, 50 * share) * (1 + math.cos(math.pi * share)) / 2
+
+    def _norm(self) -> float:
+        return 0.8 + 0.3 * math.sin(self.iteration) + math.exp(-self.iteration / 400)
+
     def _step(self, loss: float | None = None) -> None:
         self.iteration += 1
         draw = self._random
@@ -225,10 +249,11 @@ class ScriptedRun:
         left = (self.iterations - self.iteration) * self._step_seconds
         is_update = self.iteration % 32 == 0
         self._say(ev.Step(
-            time=self.time, iteration=self.iteration, loss=loss, learning_rate=2e-4, tokens=tokens,
-            seconds=seconds, tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
+            time=self.time, iteration=self.iteration, loss=loss, tokens=tokens,
+            learning_rate=self._rate(), seconds=seconds,
+            tokens_per_second=tokens / seconds, iterations_per_second=1 / seconds,
             trained_tokens=self._tokens, eta_seconds=left, eta_low_seconds=0.93 * left,
-            eta_high_seconds=1.07 * left, gradient_norm=0.8 if is_update else None,
+            eta_high_seconds=1.07 * left, gradient_norm=self._norm() if is_update else None,
             updates=self.iteration // 32, width=width, micro_batch=1,
             epoch=self.iteration * 4 / 812,
             memory=ev.Memory(
@@ -261,12 +286,64 @@ class ScriptedRun:
             thermal="nominal", on_battery=False, battery_percent=100.0,
             to_yellow=0.38 if pressure == "green" else 0.0, available=round(2.1 * GB),
             memory_total=round(8.6 * GB), footprint=round(5.6 * GB), disk_free=round(91.2 * GB),
+            run_growth=0, others_growth=0 if pressure == "green" else round(1.4 * GB),
+            swap_out_bytes_per_second=0.0,
         ))  # fmt: skip
 
     def _sampled(self, text: str, *, base: bool = False) -> ev.Sampled:
         return ev.Sampled(
             time=self.time, iteration=self.iteration, prompt=PROMPT, text=text, base=base, seconds=1
         )
+
+
+class ScriptedTalk:
+    """Satisfies ``TalkControls``; says what a test lets it say."""
+
+    needed_bytes = 3 * GB
+
+    def __init__(self, checkpoints: int = 2) -> None:
+        self.choices = [
+            Chosen(
+                label=f"maximum@{500 * i}", folder=Path(), file=Path(), iteration=500 * i,
+                config=RunConfig(model="Qwen/Qwen2.5-1.5B-Instruct"), directory=None,
+            )
+            for i in range(1, checkpoints + 1)
+        ]  # fmt: skip
+        self.chosen = self.choices[-1]
+        self.events: list[TalkEvent] = []
+        self.calls: list[str] = []
+        self.asked: list[tuple[tuple[Side, ...], Sampling]] = []
+
+    def start(self) -> None:
+        """Be there at once."""
+        self.calls.append("start")
+        self.events.append(Ready(self.chosen.label, has_base=True))
+
+    def ask(self, conversation: Conversation, sides: Sequence[Side], sampling: Sampling) -> None:
+        """Write down what was asked."""
+        said = conversation.turns["adapter"][-1]["content"]
+        self.calls.append(f"ask: {said}")
+        self.asked.append((tuple(sides), sampling))
+
+    def answer(self, side: Side, *pieces: str, ending: Ending | None = "end") -> None:
+        """Answer piece by piece."""
+        self.events += [Piece(side, piece) for piece in pieces]
+        if ending:
+            self.events.append(Answered(side, ending, len(pieces), 12.5))
+
+    def switch(self, chosen: Chosen) -> None:
+        """Be another checkpoint."""
+        self.chosen = chosen
+        self.calls.append(f"switch: {chosen.label}")
+        self.events.append(Ready(chosen.label, has_base=True))
+
+    def stop(self) -> None:
+        """Stop."""
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        """End."""
+        self.calls.append("close")
 
 
 def started(time: float, name: str, iterations: int) -> ev.Started:
@@ -284,6 +361,7 @@ def started(time: float, name: str, iterations: int) -> ev.Started:
         grad_accumulation_steps=32, micro_batch=1, widths=(512, 1024, 1536, 2048),
         trainable_parameters=36_929_536, total_parameters=1_580_643_840, step="layers",
         step_reason="layer by layer", device="Apple M2", budget=round(8.0 * GB), plan=plan,
+        config={"steps_per_eval": 500, "save_every": 500},
     )  # fmt: skip
 
 

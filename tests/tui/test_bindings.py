@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import pytest
+from textual import events
 
 from tests.tui.conftest import app_for, watched
 from tests.tui.scripted import ScriptedRun, trained
+from tui.app import LoraTuiApp
 from tui.bindings import KEYS
 from tui.confirm import Question
 from tui.dashboard import Dashboard
+from tui.filter_box import FilterBox
 from tui.help import HelpScreen, help_text
+from tui.panes.log import LogPane
+
+if TYPE_CHECKING:
+    from tui.panes.loss import LossPane
 
 pytestmark = pytest.mark.asyncio
 
@@ -201,7 +211,7 @@ async def test_help_shows_every_key_and_closes(run: ScriptedRun) -> None:
         assert isinstance(seen.app.screen, HelpScreen)
         for key in KEYS:
             if key.help:
-                assert key.help in help_text().plain
+                assert key.help in help_text(200).plain
         await seen.press("escape")
         assert isinstance(seen.app.screen, Dashboard)
 
@@ -258,3 +268,109 @@ async def test_the_footer_is_never_clipped(run: ScriptedRun, width: int) -> None
             "? help",
         ):
             assert word in last
+
+
+async def test_the_second_view_shows_norm_and_rate(run: ScriptedRun) -> None:
+    async with watched(app_for(run), (100, 30)) as seen:
+        await seen.press("v")
+        for words in ("gradient norm", "learning rate × 1e-4", "norm 0.787", "1.97e-04"):
+            assert words in seen.text()
+        await seen.press("v")
+        assert "gradient norm" not in seen.text()
+
+
+async def test_keys_look_closer_move_and_come_back(run: ScriptedRun) -> None:
+    async with watched(app_for(run), (100, 30)) as seen:
+        loss = seen.dashboard.loss
+        await seen.press("z", "z")
+        assert "zoom 308 · by iterations" in seen.text()
+        assert "whole " in seen.text()
+        assert loss.zoom.part(1234) == (926, 1233)
+        await seen.press("left")
+        assert loss.zoom.part(1234) == (849, 1156)
+        await seen.press("right")
+        assert loss.zoom.follows
+        await seen.press("Z")
+        assert loss.zoom.width == 616
+        await seen.press("0")
+        assert loss.zoom.is_whole
+        assert "zoom" not in seen.text()
+
+
+def turned(wheel: type[events.MouseEvent], pane: LossPane) -> events.MouseEvent:
+    """The wheel over a place of the curve."""
+    return wheel(pane, 20, 4, 0, 0, 0, shift=False, meta=False, ctrl=False)
+
+
+async def test_the_mouse_looks_closer_and_drags(run: ScriptedRun) -> None:
+    async with watched(app_for(run), (100, 30)) as seen:
+        loss = seen.dashboard.loss
+        region = loss.region
+        middle = (region.x + 20, region.y + 4)
+        loss.post_message(turned(events.MouseScrollUp, loss))
+        await seen.pilot.pause()
+        assert loss.zoom.width == 617
+        assert not loss.zoom.follows
+        before = loss.zoom.last
+        await seen.pilot.mouse_down(offset=middle)
+        await seen.pilot.hover(offset=(middle[0] - 5, middle[1]))
+        await seen.pilot.mouse_up(offset=(middle[0] - 5, middle[1]))
+        assert loss.zoom.last > before
+        loss.post_message(turned(events.MouseScrollDown, loss))
+        await seen.pilot.pause()
+        assert loss.zoom.is_whole
+
+
+async def test_the_log_is_filtered_while_one_types(run: ScriptedRun) -> None:
+    run.warn("the disk is nearly full")
+    async with watched(app_for(run), (120, 40)) as seen:
+        log = seen.dashboard.query_one("#log", LogPane)
+        await seen.look()
+        await seen.press("slash", *"disk")
+        assert isinstance(seen.app.screen, FilterBox)
+        assert log.words == "disk"
+        await seen.press("enter")
+        assert isinstance(seen.app.screen, Dashboard)
+        assert "nearly full" in seen.text()
+        assert re.search(r"1 of \d+ about disk", seen.text())
+        assert "Saved at" not in seen.text()
+        await seen.press("slash", "escape")
+        assert log.words == ""
+        assert "about disk" not in seen.text()
+
+
+async def test_ctrl_z_does_nothing_without_a_terminal(run: ScriptedRun) -> None:
+    async with watched(app_for(run)) as seen:
+        await seen.press("ctrl+z")
+        assert seen.app.is_running
+        assert run.calls == ["start"]
+
+
+async def test_ctrl_z_says_that_training_stands_still(
+    run: ScriptedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tui.signals.say", said.append)
+    monkeypatch.setattr("tui.signals.stop_process_group", lambda: None)
+    monkeypatch.setattr(LoraTuiApp, "is_headless", False)
+    monkeypatch.setattr(LoraTuiApp, "suspend", lambda _: nullcontext())
+    app = app_for(run)
+    async with watched(app) as seen:
+        app.action_suspend_run()
+        await seen.pilot.pause()
+        assert said == ["lora-tui is suspended, and training with it. fg goes on."]
+
+
+OTHER_SCREENS = {"home", "filter", "form", "chat"}
+EXERCISED_ELSEWHERE = {"back.close", "home.open", "home.continue", "run.continue"}
+
+
+async def test_every_key_in_the_table_has_an_action(run: ScriptedRun) -> None:
+
+    async with watched(app_for(run), (120, 40)) as seen:
+        for key in KEYS:
+            if key.place in OTHER_SCREENS or key.id in EXERCISED_ELSEWHERE:
+                continue
+            name = key.action.partition("(")[0].removeprefix("app.")
+            owners = (seen.app, seen.dashboard, seen.dashboard.loss, *seen.dashboard.query("Pane"))
+            assert any(hasattr(owner, f"action_{name}") for owner in owners), key.id

@@ -61,13 +61,13 @@ def test_a_loss_that_is_no_number_is_marked() -> None:
 
 
 def test_validation_best_checkpoints_and_guard_are_marked() -> None:
-    marks = Marks([(100, 2.4), (300, 1.4)], (300, 1.4), [100, 300], [400])
+    marks = Marks([(100, 2.4), (300, 1.4)], (300, 1.4), [100, 300], [(400, "shrink")])
     rows = chart(noisy(500), marks)
     text = "\n".join(rows)
     assert text.count("◆") == 1
     assert text.count("★") == 1
     assert rows[14].count("▴") == 2
-    assert rows[14].count("!") == 1
+    assert rows[14].count("↓") == 1
 
 
 def test_a_logarithmic_scale_takes_losses_of_nothing() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.view import StepHistory
 from tui.curve import CAPACITY, Buckets, place_iteration, smooth, trace
+from tui.panes.loss import effective_window
 
 
 def history(losses: list[float], first: int = 1) -> StepHistory:
@@ -138,3 +139,9 @@ def test_axes_count_iterations_tokens_and_hours() -> None:
     assert trace(buckets, steps, "hours", 0).x[-1] == pytest.approx(1.0)
     assert place_iteration(buckets, steps, 900, "tokens") == 9000
     assert place_iteration(buckets, steps, 0, "tokens") == 0
+
+
+def test_the_average_never_lags_behind_a_short_run() -> None:
+    assert [effective_window(50, steps) for steps in (3, 120, 499, 5000)] == [10, 12, 49, 50]
+    assert effective_window(0, 5000) == 0
+    assert effective_window(1000, 5000) == 500

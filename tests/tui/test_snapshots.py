@@ -8,8 +8,8 @@ import pytest
 
 from tests.tui.conftest import app_for, until_begun
 from tests.tui.scripted import ScriptedRun, trained
-from tests.tui.test_app import HOME
 from tui.app import LoraTuiApp
+from tui.themes import DEFAULT_THEME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,56 +32,88 @@ def drawn(*keys: str) -> Callable[[Pilot[None]], Any]:
             app.tick()
         await pilot.pause()
         await pilot.press(*keys)
-        await pilot.pause(0.3)
+        await pilot.pause(0.1)
 
     return settle
 
 
-def test_home(snap_compare: Snapshot) -> None:
-    assert snap_compare(LoraTuiApp(None, HOME), terminal_size=SMALL, run_before=drawn())
-
-
-def test_loading(snap_compare: Snapshot) -> None:
+def loading() -> ScriptedRun:
     run = ScriptedRun()
     run.load(2)
-    assert snap_compare(app_for(run), terminal_size=SMALL, run_before=drawn())
+    return run
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE])
-def test_training(snap_compare: Snapshot, size: tuple[int, int]) -> None:
+def training() -> ScriptedRun:
     run = trained(9450)
     run.sample()
     run.answer()
-    assert snap_compare(app_for(run), terminal_size=size, run_before=drawn())
+    return run
 
 
-def test_asked_in_the_light(snap_compare: Snapshot) -> None:
+def in_trouble() -> ScriptedRun:
     run = trained(1234)
     run.shrink()
     run.break_step()
-    app = app_for(run)
-    app.theme = "lora-light"
-    assert snap_compare(app, terminal_size=SMALL, run_before=drawn("l", "x", "space"))
+    return run
 
 
-def test_paused_without_colours(snap_compare: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+def paused() -> ScriptedRun:
     run = trained(1234)
     run.pause()
     run.answer()
-    assert snap_compare(app_for(run), terminal_size=SMALL, run_before=drawn("tab"))
+    return run
 
 
-def test_failed(snap_compare: Snapshot) -> None:
+def failed() -> ScriptedRun:
     run = trained(600)
     run.end("failed", "Ran out of memory at step 600.", 1, "Try a shorter max_seq_length.")
-    assert snap_compare(app_for(run), terminal_size=SMALL, run_before=drawn())
+    return run
 
 
-def test_help(snap_compare: Snapshot) -> None:
-    run = trained(1234)
-    assert snap_compare(app_for(run), terminal_size=WIDE, run_before=drawn("question_mark"))
+def completed() -> ScriptedRun:
+    run = trained(2000, 2000)
+    run.finish()
+    return run
 
 
-def test_leaving(snap_compare: Snapshot) -> None:
-    assert snap_compare(app_for(trained(1234)), terminal_size=SMALL, run_before=drawn("q"))
+def early() -> ScriptedRun:
+    return trained(1234)
+
+
+STATES: dict[str, tuple[Callable[[], ScriptedRun], tuple[str, ...], str]] = {
+    "loading": (loading, (), DEFAULT_THEME),
+    "training": (training, (), DEFAULT_THEME),
+    "asked_in_the_light": (in_trouble, ("l", "x", "space"), "lora-light"),
+    "terminals_own_colours": (in_trouble, ("tab",), "ansi-dark"),
+    "rates": (early, ("v",), DEFAULT_THEME),
+    "closer": (early, ("z", "z", "left"), DEFAULT_THEME),
+    "failed": (failed, (), DEFAULT_THEME),
+    "completed": (completed, (), DEFAULT_THEME),
+    "looking_back": (completed, (*["left"] * 20, "z"), DEFAULT_THEME),
+    "filtered": (early, ("slash", *"saved"), DEFAULT_THEME),
+    "whole_screen": (training, ("tab", "enter"), DEFAULT_THEME),
+    "help": (early, ("question_mark",), DEFAULT_THEME),
+    "leaving": (early, ("q",), DEFAULT_THEME),
+}
+"""What is drawn: the run, the keys pressed, and the theme."""
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("state", STATES)
+def test_state(snap_compare: Snapshot, state: str, size: tuple[int, int]) -> None:
+    make, keys, theme = STATES[state]
+    app = app_for(make())
+    app.theme = theme
+    assert snap_compare(app, terminal_size=size, run_before=drawn(*keys))
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "120x40"])
+def test_paused_without_colours(
+    snap_compare: Snapshot, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert snap_compare(app_for(paused()), terminal_size=size, run_before=drawn("tab"))
+
+
+def test_too_small(snap_compare: Snapshot) -> None:
+    assert snap_compare(app_for(early()), terminal_size=(40, 12), run_before=drawn())

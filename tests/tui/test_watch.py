@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.events import Progress
+from engine.events import Progress, Slept
 from tests.tui.scripted import ScriptedRun, trained
 from tui.forecast import forecast, gone
 from tui.header import header_lines
@@ -75,6 +75,19 @@ def test_the_time_left_runs_down_while_training_only() -> None:
     assert standing is not None
     assert watch.view.last_step is not None
     assert standing.seconds == watch.view.last_step.eta_seconds
+
+
+def test_an_hour_asleep_brings_the_end_no_nearer() -> None:
+    run = trained(1000)
+    watch = watching(run)
+    before = forecast(watch)
+    run.time += 3600
+    run.log.append(Slept(time=run.time, seconds=3600.0))
+    watch.poll()
+    after = forecast(watch)
+    assert before is not None
+    assert after is not None
+    assert after.seconds == before.seconds
 
 
 def test_clocks_of_a_run_that_is_over_stand_still() -> None:

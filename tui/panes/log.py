@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tui.paint import Line, Picture, centred, fit, line
 from tui.panes.pane import Pane
-from tui.words import wrap
+from tui.words import one_line, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,22 +42,48 @@ class LogPane(Pane):
 
     def __init__(self) -> None:
         super().__init__()
+        self.words = ""
+        """What the entries shown are about; empty shows all."""
         self._drawn_for: tuple[object, ...] = ()
         self._drawn = Picture()
+
+    def filter_by(self, words: str) -> None:
+        """Show only entries with all of some words in their kind or text."""
+        self.words = words.strip()
+        self._scrolled = 0
+        self.redraw()
 
     def picture(self, watch: RunWatch, width: int, height: int) -> Picture:
         """List what happened, wrapped to the width."""
         log = watch.view.log
         if not log:
             return Picture(centred([line(("nothing yet", "muted"))], width, height))
-        wanted = (log[-1], len(log), width, height)
+        wanted = (log[-1], len(log), width, height, self.words)
         if wanted != self._drawn_for:
             self._drawn_for = wanted
-            entries = list(_without_repeats(log))[-_ENTRIES_SHOWN:]
-            few = height <= _SHORT_ROWS
-            rows = _newest(entries, width, height) if few else _all(entries, width)
-            self._drawn = Picture(tuple(rows))
+            told = list(_without_repeats(log))
+            entries = about(self.words, told)[-_ENTRIES_SHOWN:]
+            self._drawn = Picture(
+                tuple(_rows(entries, width, height)),
+                line((f"{len(entries):,} of {len(told):,} about ", "muted"), one_line(self.words))
+                if self.words
+                else (),
+            )
         return self._drawn
+
+
+def about(words: str, entries: list[LogLine]) -> list[LogLine]:
+    """Keep the entries whose kind and text hold all of some words."""
+    wanted = words.casefold().split()
+    if not wanted:
+        return entries
+    return [e for e in entries if all(w in f"{e.kind} {e.text}".casefold() for w in wanted)]
+
+
+def _rows(entries: list[LogLine], width: int, height: int) -> list[Line]:
+    if not entries:
+        return list(centred([line(("nothing about that", "muted"))], width, height))
+    return _newest(entries, width, height) if height <= _SHORT_ROWS else _all(entries, width)
 
 
 def _without_repeats(entries: Iterable[LogLine]) -> Iterable[LogLine]:

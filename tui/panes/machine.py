@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from engine.guard.blame import Growth
 from tui.paint import Line, Picture, Span, bar, centred, line, width_of
 from tui.panes.pane import Pane
 from tui.standing import pressure_span
-from tui.words import UNKNOWN, size
+from tui.words import UNKNOWN, size, tight_size
 
 if TYPE_CHECKING:
     from engine.events import Host
+    from engine.guard.blame import Fault
     from engine.view import RunView
     from tui.watch import RunWatch
 
@@ -20,6 +22,15 @@ _SWAP_TROUBLE = 500_000_000
 _CLOSE_TO_YELLOW = 0.15
 _PERCENT_WIDTH = 5
 _ROOM_FOR_POLICY = 28
+_ROOMY = 6
+"""Rows from which on heat, power and whose fault have a row each."""
+FAULT_WORDS: dict[Fault, str] = {
+    "run": "this run",
+    "others": "others",
+    "both": "both",
+    "nobody": "nobody",
+    "unknown": UNKNOWN,
+}
 _CALM_THERMAL = ("nominal", "normal")
 
 
@@ -33,19 +44,33 @@ class MachinePane(Pane):
         host = watch.view.host
         if host is None:
             return Picture(centred([line(("not sampled yet", "muted"))], width, height))
-        rows = [
-            _to_yellow(host, width),
-            _row(width, "swap", (size(host.swap_used), ""), _growth(host)),
-            _row(width, "heat", _thermal(host)),
-            _row(width, "power", *_power(host)),
-            _row(width, "guard", *_guard(watch.view)),
-            _row(width, "free", (size(host.available), ""), _of(host.memory_total)),
-            _row(width, "disk free", (size(host.disk_free), "")),
-        ]
+        rows = _rows(watch.view, host, width, height)
         spans = [pressure_span(host.pressure)]
         if width >= _ROOM_FOR_POLICY:
             spans.append((f" · {watch.view.policy}", "muted"))
         return Picture(tuple(rows[:height]), line(*spans))
+
+
+def _rows(view: RunView, host: Host, width: int, height: int) -> list[Line]:
+    """Say what there is room for; where it is short, whose fault counts more than heat."""
+    heat = _row(width, "heat", _thermal(host))
+    power = _row(width, "power", *_power(host))
+    if height < _ROOMY:
+        calm = _row(width, "heat", *_heat_and_power(host))
+        cause = _row(width, "grew", *_cause(host, width))
+        middle = [calm if host.pressure in ("green", None) else cause]
+    else:
+        middle = [_row(width, "grew", *_cause(host, width)), heat, power]
+    return [
+        _to_yellow(host, width),
+        _row(width, "swap", (size(host.swap_used), ""), _growth(host)),
+        *middle,
+        _row(width, "guard", *_guard(view, width)),
+        _row(width, "last", *_last_action(view)),
+        _row(width, "free", (size(host.available), ""), _of(host.memory_total)),
+        _row(width, "disk free", (size(host.disk_free), "")),
+        _row(width, "paging", _paging(host)),
+    ]
 
 
 def _row(width: int, label: str, value: Span, note: Span = ("", "")) -> Line:
@@ -89,12 +114,46 @@ def _power(host: Host) -> tuple[Span, Span]:
     return ("▲ battery", "warn") if host.on_battery else ("plugged in", ""), charge
 
 
-def _guard(view: RunView) -> tuple[Span, Span]:
+def _heat_and_power(host: Host) -> tuple[Span, Span]:
+    """Say both in one row, the one that worries first."""
+    if host.on_battery:
+        return ("▲ battery", "warn"), _thermal(host)
+    return _thermal(host), ("" if host.on_battery is None else "· AC", "muted")
+
+
+def _cause(host: Host, width: int) -> tuple[Span, Span]:
+    """Say who uses more memory than when the machine was last calm."""
+    growth = Growth(host.run_growth, host.others_growth)
+    style = "muted" if host.pressure in ("green", None) else "warn"
+    words = size if width >= _ROOM_FOR_POLICY else tight_size
+    run, others = growth.run or 0, growth.others or 0
+    grown = {"run": run, "others": others, "both": run + others}.get(growth.fault, 0)
+    return (FAULT_WORDS[growth.fault], ""), (f"+{words(grown)}" if grown else "", style)
+
+
+def _guard(view: RunView, width: int) -> tuple[Span, Span]:
+    """Say what the guard did that still holds, or what it would do."""
     state = view.guard_state
+    if state != "calm":
+        return (state, "warn"), (view.policy, "muted")
+    if width >= _ROOM_FOR_POLICY:
+        return (state, ""), ("", "")
+    return (view.policy, ""), (state, "muted")
+
+
+def _last_action(view: RunView) -> tuple[Span, Span]:
     last = view.last_guard_action
-    style = "" if state == "calm" else "warn"
-    note = f"{last.action.replace('_', ' ')} at {last.iteration:,}" if last else ""
-    return (state, style), (note, "muted")
+    if last is None:
+        return ("nothing yet", "muted"), ("", "")
+    words = {"skip_batch": "skipped", "reload": "reloaded"}.get(last.action, last.action)
+    return (words, ""), (f"at {last.iteration:,}", "muted")
+
+
+def _paging(host: Host) -> Span:
+    rate = host.swap_out_bytes_per_second
+    if rate is None:
+        return (UNKNOWN, "")
+    return (f"{size(rate)}/s", "warn") if rate > 0 else ("none", "muted")
 
 
 def _of(total: int | None) -> Span:

@@ -53,6 +53,11 @@ class Pane(Widget, can_focus=True):
         .pane--title { color: $foreground; text-style: bold; }
         .pane--val { color: $secondary; text-style: bold; }
         .pane--warn { color: $warning; text-style: bold; }
+        &:ansi {
+            .pane--average { color: ansi_bright_blue; }
+            .pane--band { color: ansi_blue; text-style: none; }
+            .pane--faint, .pane--frame, .pane--muted { color: ansi_bright_black; }
+        }
     }
     """
 
@@ -62,6 +67,7 @@ class Pane(Widget, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__(id=self.title)
+        self._looked_up: dict[str, Style] = {}
         self._run: RunWatch | None = None
         self._frame: tuple[Line, ...] = ()
         self._scrolled = 0
@@ -132,8 +138,17 @@ class Pane(Widget, can_focus=True):
         """Move by as many rows as are in sight."""
         self.action_scroll(pages * max(1, self.size.height - FRAME_HEIGHT - 1))
 
+    def notify_style_update(self) -> None:
+        """Look the styles up again: the theme is another."""
+        self._looked_up.clear()
+        super().notify_style_update()
+
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(f"pane--{name or 'text'}")
+        style = self._looked_up.get(name)
+        if style is None:
+            style = self.get_component_rich_style(f"pane--{name or 'text'}")
+            self._looked_up[name] = style
+        return style
 
     def _framed(self, picture: Picture, width: int, height: int) -> tuple[Line, ...]:
         lines = picture.lines

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from tui.paint import Line, Picture, centred, line, width_of
 from tui.panes.pane import Pane
-from tui.words import one_line, wrap
+from tui.words import one_line, short_count, wrap
 
 if TYPE_CHECKING:
     from engine.events import Sampled
@@ -19,15 +19,17 @@ _SHORT_ROWS = 2
 
 @dataclass(slots=True)
 class Answers:
-    """One prompt, with the base model's answer and the newest."""
+    """One prompt, with the base model's answer, the newest and those before."""
 
     prompt: str
     base: Sampled | None = None
     now: Sampled | None = None
+    earlier: list[Sampled] = field(default_factory=list["Sampled"])
+    """Oldest first."""
 
 
 class SamplesPane(Pane):
-    """Every fixed prompt with both answers."""
+    """Every fixed prompt with the newest answer, those before it, and the base model's."""
 
     title: ClassVar[str] = "samples"
 
@@ -40,7 +42,8 @@ class SamplesPane(Pane):
         newest = max((a.now.iteration for a in answers if a.now), default=0)
         top = line(("at ", "muted"), f"{newest:,}") if newest else line(("base model", "muted"))
         brief = [_brief(answer) for answer in answers]
-        if all(width_of(row) <= width for row in brief):
+        has_room = height > 3 * len(answers)
+        if all(width_of(row) <= width for row in brief) and not has_room:
             return Picture(tuple(brief), top)
         if height <= _SHORT_ROWS:
             return Picture(tuple(_short(answers[-1])), top)
@@ -58,6 +61,8 @@ def by_prompt(samples: list[Sampled]) -> list[Answers]:
         if sampled.base:
             answers.base = sampled
         else:
+            if answers.now:
+                answers.earlier.append(answers.now)
             answers.now = sampled
     return list(gathered.values())
 
@@ -91,10 +96,14 @@ def _long(answers: Answers, width: int) -> list[Line]:
         line(("› " if i == 0 else "  ", "accent"), row)
         for i, row in enumerate(wrap(answers.prompt, width - 2))
     ]
-    if answers.base:
-        rows += _labelled("base", "muted", "muted", wrap(answers.base.text, width - _LABEL))
+    room = width - _LABEL
     if answers.now:
-        rows += _labelled("now", "good", "strong", wrap(answers.now.text, width - _LABEL))
+        rows += _labelled("now", "good", "strong", wrap(answers.now.text, room))
+    if answers.base:
+        rows += _labelled("base", "muted", "muted", wrap(answers.base.text, room))
+    for sampled in reversed(answers.earlier):
+        at = short_count(sampled.iteration)
+        rows += _labelled(at, "muted", "", wrap(sampled.text, room))
     return rows
 
 

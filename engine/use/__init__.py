@@ -1,0 +1,1 @@
+"""Uses what was trained: answers, measures, fuses, compares and shares any checkpoint."""

@@ -1,0 +1,215 @@
+"""Who is told of a run hears mlx-lm's dictionaries and ours, and can neither end nor slow it."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine import events as ev
+from engine.callbacks import LIMIT_SECONDS, Callbacks
+from engine.config import validate
+from engine.errors import ConfigError
+from engine.report_names import names_in
+from engine.session import Session
+from tests.engine.samples import filled
+from tests.engine.workshop import PATIENCE, finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.engine.workshop import Workshop
+
+
+class Heard:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda argument: self.calls.append((name, argument))
+
+    def of(self, name: str) -> list[Any]:
+        return [argument for called, argument in self.calls if called == name]
+
+
+def session_with(workshop: Workshop, *callbacks: object, **changes: Any) -> Session:
+    made = workshop.session(**changes)
+    return Session(made.config, made.directory, callbacks=callbacks)
+
+
+def test_it_hears_mlx_lms_dictionaries_and_ours(workshop: Workshop) -> None:
+    from mlx_lm.tuner.callbacks import TrainingCallback
+
+    class Theirs(TrainingCallback):
+        def __init__(self) -> None:
+            self.train: list[dict[str, Any]] = []
+            self.valid: list[dict[str, Any]] = []
+
+        def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
+            self.train.append(train_info)
+
+        def on_val_loss_report(self, val_info: dict[str, Any]) -> None:
+            self.valid.append(val_info)
+
+    heard, theirs = Heard(), Theirs()
+    run = finish(session_with(workshop, heard, theirs, iters=5, steps_per_report=2))
+    steps = run.of(ev.Step)
+    assert [info["iteration"] for info in theirs.train] == [2, 4, 5]
+    assert set(theirs.train[0]) == {
+        "iteration", "train_loss", "learning_rate", "iterations_per_second", "tokens_per_second",
+        "trained_tokens", "peak_memory",
+    }  # fmt: skip
+    assert theirs.train[0]["train_loss"] == pytest.approx((steps[0].loss + steps[1].loss) / 2)
+    assert theirs.train[-1]["trained_tokens"] == steps[-1].trained_tokens
+    assert [set(info) for info in theirs.valid] == [{"iteration", "val_loss", "val_time"}] * 3
+    assert [info["val_loss"] for info in theirs.valid] == [e.val_loss for e in run.of(ev.Evaluated)]
+    assert heard.of("on_step") == steps
+    assert heard.of("on_checkpoint") == run.of(ev.CheckpointSaved)
+    assert heard.of("on_end") == [run.ended]
+    assert heard.calls[0][0] == "on_start"
+
+
+def test_one_that_raises_is_said_once_and_dropped(workshop: Workshop) -> None:
+    class Broken:
+        calls = 0
+
+        def on_step(self, event: ev.Step) -> None:
+            self.calls += 1
+            raise ValueError(f"no {event.iteration}")
+
+    broken, heard = Broken(), Heard()
+    run = finish(session_with(workshop, broken, heard))
+    assert run.ended.status == "completed"
+    assert broken.calls == 1
+    assert len(heard.of("on_step")) == 6
+    log = run.directory.log_file
+    said = [event.message for event in run.of(ev.Warned)]
+    said += log.read_text().splitlines() if log.exists() else []
+    (words,) = (words for words in said if "Broken" in words)
+    assert "is not told of this run any more: on_step raised ValueError: no 1." in words
+
+
+def test_one_that_hangs_is_dropped_after_its_time() -> None:
+    now, entered, leave = [0.0], threading.Event(), threading.Event()
+
+    class Hanging:
+        def on_start(self, event: ev.Started) -> None:
+            del event
+            entered.set()
+            leave.wait(PATIENCE)
+
+    callbacks = Callbacks([Hanging()], 10, clock=lambda: now[0])
+    assert callbacks.deliver(filled(ev.Started)) == []
+    assert entered.wait(PATIENCE)
+    now[0] = LIMIT_SECONDS
+    assert callbacks.deliver(filled(ev.Step)) == []
+    now[0] += 1
+    (problem,) = callbacks.deliver(filled(ev.Step))
+    assert "Hanging" in problem
+    assert "more than 30 s" in problem
+    assert callbacks.deliver(filled(ev.Step)) == []
+    leave.set()
+
+
+def test_one_that_is_not_done_in_the_end_is_left_behind() -> None:
+    leave = threading.Event()
+
+    class Slow:
+        def on_end(self, event: ev.Ended) -> None:
+            del event
+            leave.wait(PATIENCE)
+
+    callbacks = Callbacks([Slow()], 10)
+    callbacks.deliver(filled(ev.Started))
+    callbacks.deliver(filled(ev.Ended))
+    (problem,) = callbacks.close(seconds=0.05)
+    assert "not done" in problem
+    leave.set()
+
+
+def test_reporters_are_known_by_name() -> None:
+    assert names_in(validate({"report_to": "WandB, trackio"}).report_to) == ("wandb", "trackio")
+    with pytest.raises(ConfigError, match="Did you mean 'wandb'"):
+        validate({"report_to": "wandbb"})
+
+
+def test_a_reporter_that_is_not_installed_is_said(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    run = finish(workshop.session(report_to="trackio", iters=2))
+    assert run.ended.status == "completed"
+    log = run.directory.log_file
+    said = " ".join(event.message for event in run.of(ev.Warned))
+    assert "uv pip install trackio" in said + (log.read_text() if log.exists() else "")
+
+
+def journal_losses(run: Any) -> list[float]:
+    return [step.loss for step in run.of(ev.Step)]
+
+
+def test_tensorboard_has_the_journals_numbers(workshop: Workshop) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = finish(workshop.session(report_to="tensorboard", iters=4))
+    found = reader.EventAccumulator(str(run.directory.path / "tensorboard")).Reload()
+    losses = [found.Tensors("train_loss")[i].tensor_proto.float_val[0] for i in range(4)]
+    assert losses == pytest.approx(journal_losses(run))
+    steps = [entry.step for entry in found.Tensors("val_loss")]
+    assert steps == [e.iteration for e in run.of(ev.Evaluated)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_has_the_journals_numbers(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    run = finish(workshop.session(report_to="trackio", project_name="tests", iters=4))
+    logged = storage.get_logs("tests", run.directory.name)
+    assert [row["train_loss"] for row in logged if "train_loss" in row] == journal_losses(run)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlx_lms_wandb_object_works_as_a_callback(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    from mlx_lm.tuner.callbacks import WandBCallback
+
+    theirs = WandBCallback("tests", str(tmp_path), {})
+    run = finish(session_with(workshop, theirs, iters=4, steps_per_report=1))
+    wandb.finish()
+    (file,) = tmp_path.rglob("*.wandb")
+    assert wandb_history(file, "train_loss") == journal_losses(run)
+
+
+def wandb_history(file: Path, name: str) -> list[float]:
+    """Read a figure back from wandb's offline file: LevelDB's log format after seven bytes."""
+    record_of = pytest.importorskip("wandb.proto.wandb_internal_pb2").Record
+    data, at, whole = file.read_bytes(), 7, b""
+    found: list[float] = []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        # 1 is a whole record, 4 the last part of one.
+        if kind in (1, 4):
+            record = record_of()
+            record.ParseFromString(whole)
+            items = record.history.item
+            found += [json.loads(i.value_json) for i in items if name in (i.key, *i.nested_key)]
+            whole = b""
+    return found

@@ -1,0 +1,90 @@
+"""How the app is left: asked, by a key, by a signal, or because its terminal is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import App
+
+from tui import signals
+from tui.confirm import DETACH, STOP, Question, detach_question, leave_question
+
+if TYPE_CHECKING:
+    import signal
+
+    from tui.dashboard import Dashboard
+    from tui.watch import RunWatch
+
+
+class LeavingApp(App[None]):
+    """Ends in good order: the run saved, the terminal restored."""
+
+    run_watch: RunWatch | None = None
+    """The run that is looked at; None at home."""
+    dashboard: Dashboard | None = None
+    is_leaving: bool = False
+    """Whether the app goes once the run has ended."""
+
+    def on_unmount(self) -> None:
+        """Leave no run behind that nobody watches, whatever ended the app."""
+        run = self.run_watch
+        if run is not None and run.is_left_alone:
+            run.ask("stop", "the dashboard was closed")
+
+    def end_for_signal(self, number: signal.Signals) -> None:
+        """Leave with the signal's exit code; a run that ends with the app is saved."""
+        if self.run_watch is not None:
+            self.run_watch.hear(number)
+        if number == signals.HANG_UP:
+            signals.write_without_waiting(self._driver)
+        self.exit(return_code=signals.SIGNAL_EXIT_BASE + number)
+
+    def action_leave(self) -> None:
+        """Leave at once when nothing runs; else ask, and save first."""
+        run = self.run_watch
+        if run is None or run.may_be_left or self.is_leaving:
+            self.exit(return_code=run.controls.exit_code if run else 0)
+        elif not isinstance(self.screen, Question):
+            self.push_screen(leave_question(run), self.leave_if)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Handing over is only there while there is something to hand over."""
+        if action == "detach":
+            return self.run_watch is not None and self.run_watch.can_be_handed_over
+        return super().check_action(action, parameters)
+
+    def action_detach(self) -> None:
+        """Hand the run over, once the person knows what that costs."""
+        if self.run_watch is not None:
+            self.push_screen(detach_question(self.run_watch.loading_seconds), self.leave_if)
+
+    def action_interrupt(self) -> None:
+        """Ask like ``q``; when asked already, stop, save and leave now."""
+        if isinstance(self.screen, Question) or self.is_leaving:
+            self.end_for_signal(signals.INTERRUPT)
+        else:
+            self.action_leave()
+
+    def action_suspend_run(self) -> None:
+        """Give the shell back for now; training stands still with everything else."""
+        if self.is_headless:
+            return
+        with self.suspend():
+            signals.say("lora-tui is suspended, and training with it. fg goes on.")
+            signals.stop_process_group()
+        self.notify("Training stood still while lora-tui was suspended.")
+
+    def leave_if(self, choice: str | None) -> None:
+        """Leave, once the run has ended here, where that was the answer."""
+        self.is_leaving = choice in (STOP, DETACH)
+        self.stop_if(choice)
+
+    def stop_if(self, choice: str | None) -> None:
+        """Stop the run, or hand it over, where that was the answer."""
+        if self.dashboard is not None and choice in (STOP, DETACH):
+            self.dashboard.ask("detach" if choice == DETACH else "stop")
+
+    def end_without_terminal(self) -> None:
+        """Leave like on SIGHUP once nobody can see the screen any more."""
+        if signals.is_terminal_gone():
+            self.end_for_signal(signals.HANG_UP)
