@@ -155,7 +155,10 @@ class LoraTuiApp(LeavingApp):
 
     def go_home(self, problem: str = "") -> None:
         """Leave the run's screens, and say at home what went wrong with it."""
-        path = self.run_watch.controls.path if self.run_watch else ""
+        path = ""
+        if self.run_watch is not None:
+            path = self.run_watch.controls.path
+            self.run_watch.controls.leave()
         self.run_watch = self.dashboard = None
         while len(self.screen_stack) > 1:
             self.pop_screen()

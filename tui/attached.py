@@ -43,6 +43,8 @@ class AttachedRun:
         self._next_line = 0
         """The journal's first line that was not read yet."""
         self._client: ControlClient | None = None
+        self._unsent: list[tuple[Verb, dict[str, Any]]] = []
+        """What was asked while the process could not be reached."""
         self._looks_to_wait = 0
         self._is_gone = False
         self._follower: asyncio.Task[None] | None = None
@@ -136,10 +138,18 @@ class AttachedRun:
 
         return open_talk(at(self.path, iteration))
 
+    def leave(self) -> None:
+        """Look no more; it goes on."""
+        if self._follower is not None:
+            self._follower.cancel()
+
     async def _follow(self) -> None:
-        while not self._is_gone:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+        try:
+            while not self._is_gone:
+                await asyncio.sleep(LOOK_SECONDS)
+                self.look()
+        finally:
+            self._let_go()
 
     def _connect(self) -> None:
         self._looks_to_wait -= 1
@@ -149,6 +159,9 @@ class AttachedRun:
         with suppress(RunError):
             self._client = ControlClient(self._directory.control_socket)
             self._client.ask("subscribe", **{"from": self._next_line})
+            unsent, self._unsent = self._unsent, []
+            for verb, values in unsent:
+                self._send(verb, **values)
             return
         self._let_go()
 
@@ -173,9 +186,11 @@ class AttachedRun:
                 self._events.append(event)
 
     def _send(self, verb: Verb, **values: Any) -> None:
-        if self._client is None:
-            return
-        try:
-            self._client.send(verb, **values)
-        except RunError:
-            self._let_go()
+        if self._client is not None:
+            try:
+                self._client.send(verb, **values)
+            except RunError:
+                self._let_go()
+            else:
+                return
+        self._unsent.append((verb, values))

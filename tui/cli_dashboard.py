@@ -126,6 +126,9 @@ class SteeredRun:
         self.is_handed_over = True
         self.session.stop("handed over to the background")
 
+    def leave(self) -> None:
+        """It is over when somebody goes home from it: nothing to do."""
+
     def open_talk(self, iteration: int | None) -> Talk:
         """Prepare to talk to a checkpoint; a run that stands still lends its own model.
 

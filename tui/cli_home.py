@@ -79,7 +79,7 @@ class PastRun:
     def pause(self) -> None:
         """Nothing to steer, here and below."""
 
-    resume = checkpoint = evaluate = sample = hang_up = detach = pause
+    resume = checkpoint = evaluate = sample = hang_up = detach = leave = pause
 
     def set_policy(self, policy: Policy) -> None:
         """Nothing to guard."""

@@ -38,19 +38,20 @@ _ASKED: dict[Errand, str] = {
 
 def attach(name: str | None) -> int:
     """Show the dashboard of a run, whoever trains it; return the exit code."""
-    from rich.console import Console
-
     from tui.app import LoraTuiApp
     from tui.attached import AttachedRun
+    from tui.cli_dashboard import show_app
+    from tui.cli_records import RunRecords
+    from tui.controls import Bench
+    from tui.fuse import FuseScreen
     from tui.terminal import StrayOutput
 
     run = find_run(name)
     with StrayOutput() as stray:
-        app = LoraTuiApp(AttachedRun(run))
-        app.error_console = Console(file=stray.screen, markup=False, highlight=False)
-        app.run()
+        app = LoraTuiApp(AttachedRun(run), bench=Bench(RunRecords(), FuseScreen))
+        exit_code = show_app(app, stray, lambda: None)
         say(_left(run), stray.screen)
-    return app.return_code or 0
+    return exit_code
 
 
 def steer(name: str | None, errand: Errand) -> int:
@@ -69,6 +70,8 @@ def steer(name: str | None, errand: Errand) -> int:
     if (errand, facts["status"]) in {("pause", "paused"), ("resume", "training")}:
         click.echo(f"{run.name} is {facts['status']} already, at {facts['iteration']:,}.")
         return 0
+    if facts["status"] == "loading":
+        raise RunError(f"{run.name} is loading: it can {errand} once it trains.", "Try again then.")
     if errand == "checkpoint" and not facts["iteration"]:
         raise RunError("Nothing is trained yet, so there is nothing to save.", "Try again later.")
     with ControlClient(run.control_socket) as client:
@@ -77,7 +80,7 @@ def steer(name: str | None, errand: Errand) -> int:
         say(_ASKED[errand], sys.stderr)
         event = _awaited(client, errand)
     click.echo(in_words(event))
-    if errand == "stop":
+    if isinstance(event, ev.Ended) and event.status != "completed":
         click.echo(f"Continue with: {resume_command(run)}")
     return 0
 
@@ -88,6 +91,9 @@ def standing(run: RunDirectory) -> dict[str, Any]:
     view.apply_all(read_outline(run.journal_file))
     is_alive = is_held(run.lock_file)
     status = view.status if view.is_over or is_alive else "interrupted"
+    if view.is_over and is_alive:
+        # It goes on from where it ended.
+        status = "loading"
     last, best = view.last_step, view.best
     newest = view.evaluations[-1] if view.evaluations else None
     is_training = is_alive and status == "training"
@@ -106,6 +112,7 @@ def standing(run: RunDirectory) -> dict[str, Any]:
         "saved_iteration": view.checkpoints[-1].iteration if view.checkpoints else None,
         "pressure": view.host.pressure if view.host and is_alive else None,
         "done_at": last.time + left if last and left is not None else None,
+        "ended_at": view.ended.time if view.ended and status != "loading" else None,
         "reason": view.ended.reason if view.ended else "",
     }
 
@@ -119,8 +126,9 @@ def one_line(facts: dict[str, Any], now: float) -> str:
         parts.append(f"val {facts['val_loss']:.2f}")
     if facts["pressure"]:
         parts.append(facts["pressure"])
-    if facts["done_at"] is not None:
-        parts.append(f"done {words.clock(facts['done_at'], now)}")
+    done = facts["ended_at"] if status == "completed" else facts["done_at"]
+    if done is not None:
+        parts.append(f"done {words.clock(done, now)}")
     if not facts["is_alive"] and status != "completed" and facts["saved_iteration"]:
         parts.append(f"saved at {facts['saved_iteration']:,}")
     return " · ".join(parts)

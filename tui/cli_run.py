@@ -250,6 +250,7 @@ def _detach(asked: Asked, directory: RunDirectory) -> int:
         words += [option, value] if value is not None else []
     for setting in asked.settings:
         words += ["--set", setting]
+    words += ["--fit"] if asked.is_fitted else []
     if not asked.is_resume or "@" in asked.source:
         words += ["--run-dir", str(directory.path)]
     elif not asked.source:

@@ -172,15 +172,25 @@ def _hand_over(loading_seconds: float | None) -> str:
     )
 
 
+def _ways_out(loading_seconds: float | None) -> str:
+    about = "" if loading_seconds is None else f", which takes about {duration(loading_seconds)}"
+    return (
+        f"{_WHAT_STOPPING_DOES} In the background it loads again{about}, and trains on with the "
+        "same result, byte for byte."
+    )
+
+
 def leave_question(run: RunWatch) -> Question:
     """Ask before leaving a run that goes on."""
     if run.view.started is None:
         choices = (Choice(STOP, "s", "stop and leave"), Choice(STAY, "esc", "stay"))
         return Question("leave while it is loading?", "Nothing was trained yet.", choices)
-    detach = (Choice(DETACH, "d", "train on in the background"),) if run.controls.can_detach else ()
-    stop = Choice(STOP, "s", "stop, save and leave")
-    choices = (*detach, stop, Choice(STAY, "esc", "stay"))
-    return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)
+    stop, stay = Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay")
+    if not run.controls.can_detach:
+        return Question("leave while it trains?", _WHAT_STOPPING_DOES, (stop, stay))
+    detach = Choice(DETACH, "d", "train on in the background")
+    text = _ways_out(run.loading_seconds)
+    return Question("leave while it trains?", text, (detach, stop, stay))
 
 
 def delete_run_question(run: RunLine, taken: str) -> Question:

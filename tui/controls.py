@@ -84,6 +84,10 @@ class RunControls(Protocol):
         """Save and end here, and go on in the background once the app is left."""
         ...
 
+    def leave(self) -> None:
+        """Hear that nobody looks at it here any more."""
+        ...
+
     def open_talk(self, iteration: int | None) -> TalkControls:
         """Prepare to talk to a checkpoint, the newest if None; the chat screen starts it.
 

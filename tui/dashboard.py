@@ -206,7 +206,7 @@ class Dashboard(Screen[None]):
                 return not self._is_one_pane and isinstance(self.focused, Pane)
             case "go_back":
                 looks_elsewhere = self._is_one_pane or run.place is not None
-                return looks_elsewhere or (self._has_home and run.is_over)
+                return looks_elsewhere or (self._has_home and run.may_be_left)
             case _:
                 checked = super().check_action(action, parameters)
                 return checked and self._check_chart(action)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tui.dashboard import Dashboard
     from tui.watch import RunWatch
 
+_SUSPENDED = "lora-tui is suspended, and training with it. fg goes on."
+_SUSPENDED_ALONE = "lora-tui is suspended; the run trains on. fg shows it again."
+
 
 class LeavingApp(App[None]):
     """Ends in good order: the run saved, the terminal restored."""
@@ -69,10 +72,12 @@ class LeavingApp(App[None]):
         """Give the shell back for now; training stands still with everything else."""
         if self.is_headless:
             return
+        goes_on = self.run_watch is not None and self.run_watch.controls.outlives_app
         with self.suspend():
-            signals.say("lora-tui is suspended, and training with it. fg goes on.")
+            signals.say(_SUSPENDED_ALONE if goes_on else _SUSPENDED)
             signals.stop_process_group()
-        self.notify("Training stood still while lora-tui was suspended.")
+        if not goes_on:
+            self.notify("Training stood still while lora-tui was suspended.")
 
     def leave_if(self, choice: str | None) -> None:
         """Leave, once the run has ended here, where that was the answer."""

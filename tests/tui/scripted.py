@@ -66,6 +66,9 @@ class ScriptedRun:
     def hang_up(self) -> None:
         """The script stops when nobody watches."""
 
+    def leave(self) -> None:
+        """Nobody looks any more."""
+
     def detach(self) -> None:
         """End here."""
         self._request("detach")
