@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.control import ControlServer
-from engine.journal import Journal
-from engine.lock import RunLock
-from engine.runs import RunDirectory
 from tests.tui.conftest import watched
-from tests.tui.scripted import ScriptedRun
+from tests.tui.elsewhere import PATIENCE, Elsewhere
 from tui.app import LoraTuiApp
 from tui.attached import AttachedRun
 
@@ -22,89 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from engine import events as ev
     from tests.tui.conftest import Watched
 
-PATIENCE = 20.0
 LOOK_SECONDS = 0.02
-
-
-class Elsewhere:
-    """What another process would be: a run with its journal, its lock, and its socket served."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.directory = RunDirectory(folder)
-        self.script = ScriptedRun(200)
-        self._lock = RunLock(self.directory.lock_file)
-        self._lock.acquire()
-        self._journal = Journal(self.directory.journal_file)
-        self._written = 0
-        self._server: ControlServer | None = None
-        self._thread: threading.Thread | None = None
-
-    def begin(self, steps: int) -> None:
-        """Train so far, and be reachable."""
-        self.script.start()
-        self.script.begin()
-        self.script.advance(steps, evaluate_every=20, save_every=20)
-        self.tell()
-        self.listen()
-
-    def listen(self) -> None:
-        """Serve the socket."""
-        run = self.directory
-        self._server = ControlServer(run.control_socket, run.journal_file, self)
-        self._thread = threading.Thread(target=self._server.serve, daemon=True)
-        self._thread.start()
-
-    def tell(self) -> None:
-        """Write down what happened."""
-        for event in self.script.log[self._written :]:
-            self._journal.append(event)
-        self._written = len(self.script.log)
-
-    def hang_up(self) -> None:
-        """Let go of the socket."""
-        if self._server is not None and self._thread is not None:
-            self._server.close()
-            self._thread.join(PATIENCE)
-            self._server = None
-
-    def leave(self) -> None:
-        """Be gone, having said the last word or not."""
-        self.hang_up()
-        self._journal.close()
-        self._lock.release()
-
-    @property
-    def asked(self) -> list[str]:
-        """What was asked over the socket."""
-        return self.script.calls[1:]
-
-    def pause(self) -> None:
-        self.script.pause()
-
-    def resume(self) -> None:
-        self.script.resume()
-
-    def checkpoint(self) -> None:
-        self.script.checkpoint()
-
-    def evaluate(self) -> None:
-        self.script.evaluate()
-
-    def sample(self) -> None:
-        self.script.sample()
-
-    def set_policy(self, policy: ev.Policy) -> None:
-        self.script.set_policy(policy)
-
-    def stop(self) -> None:
-        self.script.stop()
-
-    def unwritten(self) -> list[ev.Event]:
-        return []
 
 
 @pytest.fixture
