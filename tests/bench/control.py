@@ -55,8 +55,8 @@ ALONE_SECONDS = 20.0
 BARS = {"readers": 0.01, "attach": 1.5, "status": 0.4, "alone": 0.01}
 ENDLESS: dict[str, Any] = {
     "model": str(DEMO / "model"), "data": str(DEMO / "data"), "iters": 1_000_000, "batch_size": 2,
-    "max_seq_length": 64, "probe": False, "num_layers": -1, "val_batches": 0, "save_every": 1_000_000,
-    "steps_per_eval": 1_000_000, "sample_rows": 0,
+    "max_seq_length": 64, "probe": False, "num_layers": -1, "val_batches": 0, "sample_rows": 0,
+    "save_every": 1_000_000, "steps_per_eval": 1_000_000,
     "lora_parameters": {"rank": 8, "scale": 20.0, "dropout": 0.0},
 }  # fmt: skip
 
