@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +16,12 @@ import pytest
 from engine import events as ev
 from engine.journal import Journal
 from tests.cli.program import PATIENCE, run, spawn, until
-from tests.tui.scripted import started
+from tests.tui.elsewhere import Elsewhere
+from tests.tui.scripted import ScriptedRun, started
+from tui.cli_remote import one_line, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.cli.conftest import Tiny
@@ -106,6 +111,62 @@ def test_a_closed_terminal_is_what_the_settings_say(
         process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + (signal.SIGTERM if goes_on else signal.SIGHUP)
+
+
+@pytest.fixture
+def going_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    """A run that a process trains, 63 of 100 iterations far."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    run = Elsewhere(home / "runs" / "night", ScriptedRun(100))
+    run.begin(63)
+    yield run
+    run.leave()
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_status_is_a_line_for_a_phone(going_on: Elsewhere) -> None:
+    facts = standing(going_on.directory)
+    line = one_line(facts, going_on.script.time)
+    assert re.fullmatch(r"63 % · val \d\.\d\d · green · done \d\d:\d\d", line), line
+    going_on.script.pause()
+    going_on.script.answer()
+    going_on.tell()
+    assert one_line(standing(going_on.directory), going_on.script.time).startswith("paused · 63 %")
+    going_on.leave()
+    line = one_line(standing(going_on.directory), going_on.script.time)
+    assert re.fullmatch(r"interrupted · 63 % · val \d\.\d\d · saved at 60", line), line
+
+
+def test_a_run_that_goes_on_from_its_end_is_loading(
+    going_on: Elsewhere, call: Callable[..., Outcome]
+) -> None:
+    going_on.script.end("stopped", "asked")
+    going_on.tell()
+    assert call("status").out.startswith("loading · 63 %")
+    refused = call("pause")
+    assert refused.code == 1
+    assert "night is loading: it can pause once it trains." in refused.err
+    assert going_on.asked == []
+
+
+def test_status_is_watched_while_the_run_goes_on(
+    going_on: Elsewhere, call: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.cli_remote.time.sleep", lambda _: going_on.leave())
+    first, second = call("status", "--watch", "--format", "{status} {iteration}").out.splitlines()
+    assert (first, second) == ("training 63", "interrupted 63")
+
+
+def test_status_imports_nothing_heavy() -> None:
+    heavy = ("mlx", "mlx_lm", "textual", "rich", "numpy", "psutil", "pydantic", "plotext")
+    code = (
+        "import sys, tui.cli, tui.cli_remote; "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def journal(home: Path, *events: ev.Event) -> Path:
