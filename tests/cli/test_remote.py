@@ -160,7 +160,7 @@ def test_status_is_watched_while_the_run_goes_on(
 
 
 def test_status_imports_nothing_heavy() -> None:
-    heavy = ("mlx", "mlx_lm", "textual", "rich", "numpy", "psutil", "pydantic", "plotext")
+    heavy = ("mlx", "mlx_lm", "textual", "rich.console", "numpy", "psutil", "pydantic", "plotext")
     code = (
         "import sys, tui.cli, tui.cli_remote; "
         f"print([name for name in {heavy!r} if name in sys.modules])"

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tui.conftest import watched
+from tests.tui.conftest import until_begun, watched
 from tests.tui.elsewhere import PATIENCE, Elsewhere
+from tests.tui.world import World
 from tui.app import LoraTuiApp
 from tui.attached import AttachedRun
+from tui.home import HomeScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,6 +79,25 @@ async def test_every_key_reaches_the_run_and_its_answer_comes_back(elsewhere: El
         elsewhere.tell()
         elsewhere.leave()
         await until_shown(seen, "■ stopped")
+
+
+@pytest.mark.asyncio
+async def test_home_leads_to_a_run_elsewhere_and_back(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(10)
+    world = World()
+    world.open_run = lambda _: AttachedRun(elsewhere.directory)
+    app = LoraTuiApp(None, world.home, world.doors(), world.bench(), now=elsewhere.script.now)
+    async with watched(app, size=(120, 40)) as seen:
+        await app.workers.wait_for_complete()
+        await seen.press("enter")
+        await until_begun(app)
+        await until_shown(seen, "● training", "10 / 200")
+        await seen.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+        assert app.run_watch is None
+        await seen.press("q")
+        assert not app.is_running
+    assert elsewhere.asked == []
 
 
 @pytest.mark.asyncio
