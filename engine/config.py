@@ -196,6 +196,8 @@ class RunConfig(Section):
     """Memory pressure has to be green for so long before a run that the guard paused goes on."""
     deep_pause: bool = True
     """Whether a pause of the guard's gives the base weights back too; going on loads them again."""
+    on_hangup: Literal["continue", "stop"] = "continue"
+    """When the terminal is closed: continue trains on without a screen, stop saves and ends."""
 
     sample_max_seconds: float = Field(default=60.0, gt=0)
     """The longest that one answer may take; it is cut there."""

@@ -110,8 +110,17 @@ def read_history(path: Path, host_samples: int) -> list[ev.Event]:
     Raises:
         OSError: when the file is there and cannot be read.
     """
+    return read_whole_history(path, host_samples)[0]
+
+
+def read_whole_history(path: Path, host_samples: int) -> tuple[list[ev.Event], int]:
+    """Return what ``read_history`` does, and how many lines the journal has.
+
+    Raises:
+        OSError: when the file is there and cannot be read.
+    """
     if not path.exists():
-        return []
+        return [], 0
     lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     spare = sum(line.startswith(HOST) for line in lines) - host_samples
     events: list[ev.Event] = []
@@ -120,7 +129,7 @@ def read_history(path: Path, host_samples: int) -> list[ev.Event]:
             spare -= 1
         elif (event := parse_line(line)) is not None:
             events.append(event)
-    return events
+    return events, len(lines)
 
 
 def read_outline(path: Path) -> list[ev.Event]:

@@ -21,7 +21,7 @@ FREE = frozenset(
         "micro_batch_size", "cache_limit_bytes", "probe", "step", "tail_chunk", "attention",
         "sample_prompts", "sample_max_tokens", "sample_rows", "sample_max_seconds", "keep_last",
         "keep_every", "early_stopping", "on_pressure", "yellow_seconds", "grace_seconds",
-        "green_seconds", "deep_pause",
+        "green_seconds", "deep_pause", "on_hangup",
     }
 )  # fmt: skip
 """Settings that may change within a run: the same mathematics, or more of it."""

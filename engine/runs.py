@@ -75,6 +75,11 @@ class RunDirectory:
         return self.path / "run.lock"
 
     @property
+    def control_socket(self) -> Path:
+        """Where other processes reach the one that trains the run."""
+        return self.path / "control.sock"
+
+    @property
     def adapters(self) -> Path:
         """What mlx-lm calls ``--adapter-path``."""
         return self.path / "adapters"

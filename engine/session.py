@@ -20,7 +20,9 @@ from engine.awake import keep_awake
 from engine.callbacks import Callbacks
 from engine.card import describe
 from engine.checkpoint import FULL_DISK, RESERVE_BYTES
+from engine.control import ControlServer
 from engine.device_errors import device_error
+from engine.endings import as_run_error, stopped_while_loading
 from engine.errors import DiskFullError, InputError, LoraTuiError, RunError
 from engine.guard import EXIT_CODE, Abort, Guard, Pulse, Warn
 from engine.host import open_host
@@ -95,6 +97,8 @@ class Session:
         # Daemons, so that a wedged device call cannot hold the shell.
         self._trainer = threading.Thread(target=self._train, name="trainer", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self._control: ControlServer | None = None
+        self._controller: threading.Thread | None = None
 
     @property
     def events(self) -> Sequence[ev.Event]:
@@ -178,6 +182,12 @@ class Session:
             )
             return len(self._events)
 
+    def unwritten(self) -> list[ev.Event]:
+        """Return the events that wait for room on the disk."""
+        with self._grown:
+            waiting = self._events[self._journaled :] if self._journal_waits else []
+        return [event for event in waiting if not _is_passing(event)]
+
     def _train(self) -> None:
         """The trainer thread, from the first import of MLX to its last statement."""
         try:
@@ -187,7 +197,7 @@ class Session:
             self._fail(error, BAD_INPUT if isinstance(error, InputError) else FAILED)
         except Exception as error:  # noqa: BLE001 - the thread's boundary: nothing may pass it
             known = device_error(str(error))
-            self._fail(known or _as_run_error(error, self.directory), FAILED)
+            self._fail(known or as_run_error(error, self.directory), FAILED)
         finally:
             self._close()
 
@@ -212,9 +222,23 @@ class Session:
                 pulse=self._pulse,
             ):
                 self._record(event)
+                if isinstance(event, ev.Started):
+                    self._open_control()
                 if self._journal is None and (stop := self._mailbox.stop_wish()):
-                    self._record(_stopped_while_loading(stop))
+                    self._record(stopped_while_loading(stop))
                     return
+
+    def _open_control(self) -> None:
+        """Let other processes watch and steer; a run that cannot be reached trains all the same."""
+        run = self.directory
+        try:
+            self._control = ControlServer(run.control_socket, run.journal_file, self)
+        except OSError as error:
+            message = f"Other terminals can watch this run but not steer it: {error}"
+            self._record(ev.Warned(time=time.time(), message=message))
+            return
+        self._controller = threading.Thread(target=self._control.serve, name="control", daemon=True)
+        self._controller.start()
 
     def _fail(self, error: LoraTuiError, exit_code: int) -> None:
         # Where it was raised hangs on everything that the run held.
@@ -247,6 +271,9 @@ class Session:
             self._journal.close()
             is_whole = self._past or self._resume is None or self._resume.parent
             describe(self.directory, self.config, self._events if is_whole else None)
+        if self._control and self._controller:
+            self._control.close()
+            self._controller.join(2 * HOST_SECONDS)
         self._lock.release()
         end_thread()
 
@@ -359,31 +386,3 @@ def _is_passing(event: ev.Event) -> bool:
         and event.stage == "download"
         and 0 < event.done < event.total
     )
-
-
-def _stopped_while_loading(stop: Stop) -> ev.Ended:
-    return ev.Ended(
-        time=time.time(),
-        status="aborted" if stop.exit_code == EXIT_CODE else "stopped",
-        iteration=0,
-        reason=stop.reason,
-        exit_code=stop.exit_code,
-        hint="Nothing was trained yet. What was downloaded is kept for the next time.",
-    )
-
-
-def _as_run_error(error: Exception, directory: RunDirectory) -> LoraTuiError:
-    """Put an unexpected error into words; its traceback goes to the run's log."""
-    import traceback
-
-    hint = (
-        "This is a fault of the program, or of a library. The checkpoints saved before are intact."
-    )
-    text = "".join(traceback.format_exception(error))
-    try:
-        with directory.log_file.open("a", encoding="utf-8") as log:
-            log.write(text)
-        hint += f" Details: {directory.log_file}"
-    except OSError:
-        hint += f"\n{text}"
-    return LoraTuiError(f"{type(error).__name__}: {error}", hint)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import SystemCommand
 
 from engine.errors import LoraTuiError
-from tui import signals
 from tui.bindings import active_commands, bindings
 from tui.confirm import abort_question
 from tui.dashboard import Dashboard
@@ -35,9 +34,6 @@ TICK = 0.1
 """Seconds between two looks at the run."""
 STILL_TICK = 0.25
 """The same while the run stands still and nothing is asked of it."""
-TERMINAL_CHECK = 1.0
-"""Seconds between two looks at whether the terminal is still there."""
-
 WARNING_SECONDS = 20.0
 
 
@@ -88,10 +84,7 @@ class LoraTuiApp(LeavingApp):
         self.set_timer(TICK, self._look)
         if self.settings.warning:
             self.notify(self.settings.warning, severity="warning", timeout=WARNING_SECONDS)
-        if not self.is_headless:
-            signals.hear(self.end_for_signal)
-            if signals.has_terminal():
-                self.set_interval(TERMINAL_CHECK, self.end_without_terminal)
+        self.heed_terminal()
         if self.run_watch is not None:
             self.call_after_refresh(self._begin)
 
@@ -162,7 +155,10 @@ class LoraTuiApp(LeavingApp):
 
     def go_home(self, problem: str = "") -> None:
         """Leave the run's screens, and say at home what went wrong with it."""
-        path = self.run_watch.controls.path if self.run_watch else ""
+        path = ""
+        if self.run_watch is not None:
+            path = self.run_watch.controls.path
+            self.run_watch.controls.leave()
         self.run_watch = self.dashboard = None
         while len(self.screen_stack) > 1:
             self.pop_screen()

@@ -80,6 +80,8 @@ KEYS: tuple[Key, ...] = (
         "What to do when memory runs short: watch, protect or abort"),
     Key("run", "run.abort", "a", "a", "abort", "abort",
         "Stop this run: asks first, saves, and stays here", in_footer=True),
+    Key("run", "run.detach", "d", "d", "app.detach", "detach",
+        "Hand the run over to a process in the background, and leave"),
     Key("run", "run.continue", "r", "r", "continue", "go on",
         "Go on with a run that ended early", in_footer=True),
     Key("run", "run.try", "t", "t", "try", "try it",

@@ -12,7 +12,7 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
-from tui import cli_calls, cli_chat, cli_compare, cli_share, cli_use
+from tui import cli_calls, cli_chat, cli_commands, cli_compare, cli_share, cli_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,6 +139,8 @@ def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_jso
 @_run_options
 @click.option("--fit", "is_fitted", is_flag=True, help="Change settings until it fits, and say so.")
 @click.option("--yes", "is_sure", is_flag=True, help="Ask nothing: no download, no lack of memory.")
+@click.option("--detach", "is_detached", is_flag=True, help="Train on in the background.")
+@click.option("--background", "is_background", is_flag=True, hidden=True)
 def run(
     source: str | None,
     resume: str | None,
@@ -150,6 +152,8 @@ def run(
     is_json: bool,
     is_fitted: bool,
     is_sure: bool,
+    is_detached: bool,
+    is_background: bool,
 ) -> int:
     """Train a preset, or a YAML file as mlx_lm.lora takes it."""
     from tui.cli_run import Asked
@@ -163,7 +167,12 @@ def run(
     asked = Asked(
         source or resume or "", model, data, settings, run_dir, is_sure, is_resume, is_fitted
     )
-    return train(asked, _output(is_plain=is_plain, is_json=is_json))
+    output = _output(is_plain=is_plain, is_json=is_json)
+    if is_detached:
+        if output:
+            raise click.UsageError("--detach leaves the terminal: it takes no --plain or --json.")
+        return train(asked, "detached")
+    return train(asked, "background" if is_background else output)
 
 
 @cli.command()
@@ -382,6 +391,6 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
     )
 
 
-for _commands in (cli_use, cli_chat, cli_compare, cli_share, cli_calls):
+for _commands in (cli_use, cli_chat, cli_compare, cli_share, cli_commands, cli_calls):
     for _command in _commands.COMMANDS:
         cli.add_command(_command)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from engine.errors import RunError
 from engine.runs import home
+from tui.background import start_in_background, watching_words
 from tui.beacon import NO_PROGRESS
 from tui.cli_records import RunRecords
 from tui.controls import Bench
-from tui.farewell import NOTHING_MADE, last_words
+from tui.farewell import NOTHING_MADE, is_complete, last_words, name_of
 from tui.fuse import FuseScreen
+from tui.headless import train_on
 from tui.plain import FAILED_EXIT
 from tui.settings import load_settings
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
@@ -49,6 +52,10 @@ class SteeredRun:
         self.session = session
         self._stray = stray
         self._log_mover: asyncio.Task[None] | None = None
+        self.outlives_app = False
+        """Whether the run goes on without a screen: its terminal was closed."""
+        self.is_handed_over = False
+        """Whether it was asked to end here and go on in the background."""
 
     @property
     def path(self) -> str:
@@ -64,6 +71,11 @@ class SteeredRun:
     def exit_code(self) -> int:
         """What the process should exit with once the run is over."""
         return self.session.exit_code
+
+    @property
+    def can_detach(self) -> bool:
+        """Whether it can be handed over: not before there is something to go on from."""
+        return self.session.has_begun
 
     def start(self) -> None:
         """Begin, with the first frame on the screen."""
@@ -104,6 +116,18 @@ class SteeredRun:
             self.session.stop(reason, "signal", SIGNAL_EXIT_BASE + number)
         else:
             self.session.stop("as asked" if reason == "asked" else reason)
+
+    def hang_up(self) -> None:
+        """Hear that the terminal is gone."""
+        self.outlives_app = self.session.config.on_hangup == "continue"
+
+    def detach(self) -> None:
+        """Save and end here, to go on in the background."""
+        self.is_handed_over = True
+        self.session.stop("handed over to the background")
+
+    def leave(self) -> None:
+        """It is over when somebody goes home from it: nothing to do."""
 
     def open_talk(self, iteration: int | None) -> Talk:
         """Prepare to talk to a checkpoint; a run that stands still lends its own model.
@@ -173,9 +197,14 @@ def show_app(
             # Whatever ended the app, and however far it got in doing so itself.
             stray.screen.write(NO_PROGRESS)
             stray.screen.flush()
-        if run := newest_run():
+        run = newest_run()
+        if run and run.outlives_app:
+            exit_code = train_on(run.session, stray)
+            say(last_words(run.session), sys.stderr)
+        elif run:
             with _leaving_at_once():
                 _end(run, stray, exit_code)
+                exit_code = exit_code or _hand_over(run, stray)
     return exit_code
 
 
@@ -195,6 +224,22 @@ def _end(run: SteeredRun, stray: StrayOutput, exit_code: int) -> None:
     if not is_over:
         # The thread sits in a device call that nothing ends: neither may it hold the shell.
         os._exit(exit_code or FAILED_EXIT)
+
+
+def _hand_over(run: SteeredRun, stray: StrayOutput) -> int:
+    """Let a process in the background go on with a run that was ended for that."""
+    session = run.session
+    is_ended_early = session.is_alive() or not session.events or session.exit_code
+    if not run.is_handed_over or is_ended_early or is_complete(session):
+        return 0
+    directory = session.directory
+    try:
+        process = start_in_background(["--resume", run.path, "--yes"], directory, stray.screen)
+    except RunError as error:
+        say(f"Error: the background process did not start. {error}", stray.screen)
+        return FAILED_EXIT
+    say(watching_words(directory, name_of(directory), process), stray.screen)
+    return 0
 
 
 @contextmanager

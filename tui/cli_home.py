@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.runs import RunDirectory
     from engine.session import Session
     from engine.use.talk import Talk
+    from tui.attached import AttachedRun
     from tui.cli_dashboard import SteeredRun
     from tui.draft import Draft, Fitting, Outlook
 
@@ -36,6 +37,8 @@ class PastRun:
     """A run that is only read: its journal as it is now."""
 
     exit_code = 0
+    outlives_app = True
+    can_detach = False
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
@@ -76,7 +79,7 @@ class PastRun:
     def pause(self) -> None:
         """Nothing to steer, here and below."""
 
-    resume = checkpoint = evaluate = sample = pause
+    resume = checkpoint = evaluate = sample = hang_up = detach = leave = pause
 
     def set_policy(self, policy: Policy) -> None:
         """Nothing to guard."""
@@ -217,10 +220,14 @@ def _measure() -> None:
     this_machine()
 
 
-def _open(path: str) -> PastRun:
+def _open(path: str) -> PastRun | AttachedRun:
+    """Look at a run: as it goes on where a process trains it, else as it was left."""
+    from engine.lock import is_held
     from engine.runs import RunDirectory
+    from tui.attached import AttachedRun
 
-    return PastRun(RunDirectory(Path(path)))
+    directory = RunDirectory(Path(path))
+    return AttachedRun(directory) if is_held(directory.lock_file) else PastRun(directory)
 
 
 def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:

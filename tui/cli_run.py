@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from engine.resume import Resume
     from engine.session import Session
 
-Output = Literal["dashboard", "plain", "json"]
+Output = Literal["dashboard", "plain", "json", "detached", "background"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,11 @@ def run(asked: Asked, output: Output | None) -> int:
     if not may_begin:
         say("Nothing was done.", sys.stderr)
         return 0
+    if output == "detached":
+        return _detach(asked, directory)
     session = open_session(config, directory, resume, has_dashboard=output == "dashboard")
+    if output == "background":
+        return _train_in_background(session)
     if output == "dashboard":
         from tui.cli_dashboard import show_run
 
@@ -237,6 +241,39 @@ def _may_begin_short_of_memory(folder: Path, *, is_sure: bool) -> bool:
         say(text, sys.stderr)
         return True
     return click.confirm(f"{text}\nTrain all the same?", default=False, err=True)
+
+
+def _detach(asked: Asked, directory: RunDirectory) -> int:
+    """Start what was asked for in the background, and leave once it trains."""
+    from tui.background import start_in_background, watching_words
+    from tui.farewell import name_of
+
+    words = ["--resume", asked.source] if asked.is_resume else [asked.source]
+    for option, value in (("--model", asked.model), ("--data", asked.data)):
+        words += [option, value] if value is not None else []
+    for setting in asked.settings:
+        words += ["--set", setting]
+    words += ["--fit"] if asked.is_fitted else []
+    if not asked.is_resume or "@" in asked.source:
+        words += ["--run-dir", str(directory.path)]
+    elif not asked.source:
+        words[1] = str(directory.path)
+    process = start_in_background([*words, "--yes"], directory, sys.stderr)
+    say(watching_words(directory, name_of(directory), process), sys.stderr)
+    return 0
+
+
+def _train_in_background(session: Session) -> int:
+    from tui.farewell import last_words
+    from tui.headless import train_on
+    from tui.terminal import StrayOutput
+
+    with StrayOutput() as stray:
+        session.start()
+        exit_code = train_on(session, stray, stray.screen)
+        # Whoever started it reads its screen until it trains, its log has the rest.
+        say(last_words(session), sys.stderr if session.has_begun else stray.screen)
+    return exit_code
 
 
 def _follow(session: Session, output: Literal["plain", "json"]) -> int:

@@ -11,13 +11,17 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from tui.words import duration
+
 if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.binding import BindingType
 
     from tui.controls import RunLine
+    from tui.watch import RunWatch
 
-STOP, STAY, DELETE, START, CHANGE = "stop", "stay", "delete", "start", "change"
+STOP, STAY, DETACH = "stop", "stay", "detach"
+DELETE, START, CHANGE = "delete", "start", "change"
 """What questions here are answered with."""
 _WHAT_STOPPING_DOES = "The step in flight is dropped; what was reached is saved first."
 
@@ -154,13 +158,39 @@ def abort_question() -> Question:
     return Question("stop this run?", _WHAT_STOPPING_DOES, choices)
 
 
-def leave_question(*, is_loading: bool) -> Question:
+def detach_question(loading_seconds: float | None) -> Question:
+    """Say what handing a run over costs, and ask."""
+    choices = (Choice(DETACH, "d", "detach"), Choice(STAY, "esc", "stay"))
+    return Question("train on in the background?", _hand_over(loading_seconds), choices)
+
+
+def _hand_over(loading_seconds: float | None) -> str:
+    about = "" if loading_seconds is None else f", about {duration(loading_seconds)}"
+    return (
+        "Saves, and a process of its own loads the model again and trains on. It costs the step in "
+        f"flight and the loading{about}; the result is the same, byte for byte."
+    )
+
+
+def _ways_out(loading_seconds: float | None) -> str:
+    about = "" if loading_seconds is None else f", which takes about {duration(loading_seconds)}"
+    return (
+        f"{_WHAT_STOPPING_DOES} In the background it loads again{about}, and trains on with the "
+        "same result, byte for byte."
+    )
+
+
+def leave_question(run: RunWatch) -> Question:
     """Ask before leaving a run that goes on."""
-    if is_loading:
+    if run.view.started is None:
         choices = (Choice(STOP, "s", "stop and leave"), Choice(STAY, "esc", "stay"))
         return Question("leave while it is loading?", "Nothing was trained yet.", choices)
-    choices = (Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay"))
-    return Question("leave while it trains?", _WHAT_STOPPING_DOES, choices)
+    stop, stay = Choice(STOP, "s", "stop, save and leave"), Choice(STAY, "esc", "stay")
+    if not run.controls.can_detach:
+        return Question("leave while it trains?", _WHAT_STOPPING_DOES, (stop, stay))
+    detach = Choice(DETACH, "d", "train on in the background")
+    text = _ways_out(run.loading_seconds)
+    return Question("leave while it trains?", text, (detach, stop, stay))
 
 
 def delete_run_question(run: RunLine, taken: str) -> Question:

@@ -34,6 +34,16 @@ class RunControls(Protocol):
         """What the process should exit with once the run is over."""
         ...
 
+    @property
+    def outlives_app(self) -> bool:
+        """Whether the run goes on when the app is left."""
+        ...
+
+    @property
+    def can_detach(self) -> bool:
+        """Whether it can be handed over to a process in the background."""
+        ...
+
     def start(self) -> None:
         """Begin, once the first frame is on the screen."""
         ...
@@ -64,6 +74,18 @@ class RunControls(Protocol):
 
     def stop(self, reason: str = "asked") -> None:
         """End after the step in flight; saves first."""
+        ...
+
+    def hang_up(self) -> None:
+        """Hear that the terminal is gone; afterwards ``outlives_app`` says what becomes of it."""
+        ...
+
+    def detach(self) -> None:
+        """Save and end here, and go on in the background once the app is left."""
+        ...
+
+    def leave(self) -> None:
+        """Hear that nobody looks at it here any more."""
         ...
 
     def open_talk(self, iteration: int | None) -> TalkControls:

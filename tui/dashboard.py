@@ -197,8 +197,7 @@ class Dashboard(Screen[None]):
             case "checkpoint" | "evaluate" | "sample" | "next_policy":
                 return run.is_steerable
             case "try":
-                # Two models at once would not fit where one is trained.
-                return bool(run.view.checkpoints) and (run.is_over or run.standing == "paused")
+                return run.can_be_tried
             case "abort":
                 return not run.is_over and not run.is_stopping
             case "continue":
@@ -207,7 +206,7 @@ class Dashboard(Screen[None]):
                 return not self._is_one_pane and isinstance(self.focused, Pane)
             case "go_back":
                 looks_elsewhere = self._is_one_pane or run.place is not None
-                return looks_elsewhere or (self._has_home and run.is_over)
+                return looks_elsewhere or (self._has_home and run.may_be_left)
             case _:
                 checked = super().check_action(action, parameters)
                 return checked and self._check_chart(action)

@@ -45,8 +45,18 @@ def last_words(session: Session) -> str:
 
 def resume_command(run: RunDirectory) -> str:
     """Return what to type to go on with a run."""
-    name = run.name if run.path.parent == runs_folder() else str(run.path)
-    return f"lora-tui run --resume {shlex.quote(name)}"
+    return f"lora-tui run --resume {name_of(run)}"
+
+
+def name_of(run: RunDirectory) -> str:
+    """Return what to call a run on a command line."""
+    return shlex.quote(run.name if run.path.parent == runs_folder() else str(run.path))
+
+
+def is_complete(session: Session) -> bool:
+    """Whether a run did all that it was to do."""
+    last = session.events[-1] if session.events else None
+    return isinstance(last, ev.Ended) and last.status == "completed"
 
 
 def _validation(session: Session) -> list[str]:

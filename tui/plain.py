@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -158,6 +159,9 @@ def _take(session: Session, lines: JsonLines | PlainLines, event: ev.Event) -> b
     except BrokenPipeError:
         session.stop("nobody reads the output any more", "signal", BROKEN_PIPE_EXIT)
     except OSError as error:
+        # The terminal is gone, and the run is meant to outlive it.
+        if error.errno == errno.EIO and session.config.on_hangup == "continue":
+            return False
         session.stop(f"the output cannot be written: {error.strerror}", "stop", FAILED_EXIT)
     else:
         return True
@@ -194,6 +198,8 @@ def _heard_signals(session: Session) -> Generator[None]:
     heard: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and session.config.on_hangup == "continue":
+            return
         exit_code = SIGNAL_EXIT_BASE + number
         if heard or not session.has_begun:
             os._exit(exit_code)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from io import TextIOWrapper
     from types import TracebackType
 
 OUTPUT, ERROR = 1, 2
+_NO_TERMINAL = (errno.EIO, errno.ENXIO)
+"""What writing to a terminal that was closed fails with: Linux, macOS."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -74,7 +77,7 @@ class StrayOutput:
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
             cleanup.enter_context(_kept_descriptors())
-            self.screen = cleanup.enter_context(_lines_to(os.dup(OUTPUT)))
+            self.screen = cleanup.enter_context(_Screen(os.dup(OUTPUT)))
             cleanup.enter_context(_on_screen(self.screen))
             cleanup.enter_context(redirect_stdout(self._strays))
             cleanup.enter_context(redirect_stderr(self._strays))
@@ -120,6 +123,40 @@ class StrayOutput:
         if self._waiting:
             self._waiting.close()
             self._waiting = None
+
+
+class _Screen(TextIOWrapper):
+    """Writes to a terminal as long as there is one, and to nowhere afterwards.
+
+    Otherwise Textual's thread that writes would die of a closed terminal, loudly.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        raw = os.fdopen(descriptor, "wb")
+        super().__init__(
+            raw, encoding="utf-8", errors="backslashreplace", newline="\n", line_buffering=True
+        )
+
+    def write(self, text: str, /) -> int:
+        """Write, also where nobody can read it any more."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._survive(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Let the terminal have it."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._survive(error)
+
+    def _survive(self, error: OSError) -> None:
+        if error.errno not in _NO_TERMINAL:
+            raise error
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), self.fileno())
 
 
 def _lines_to(descriptor: int, *, closefd: bool = True) -> TextIOWrapper:

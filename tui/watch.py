@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.events import CheckpointDeleted, Ended, Progress
+from engine.events import CheckpointDeleted, Ended, Progress, Started
 from engine.view import RunView
+from tui.signals import HANG_UP
 from tui.timeline import Timeline
 from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     from engine.events import Policy
     from tui.controls import RunControls
 
-Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop"]
+Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop", "detach"]
 Standing = Literal[
     "loading",
     "training",
@@ -35,6 +37,7 @@ REQUEST_WORDS: dict[Request, str] = {
     "evaluate": "evaluating after this step…",
     "sample": "sampling after this step…",
     "stop": "stopping after this step, saving first…",
+    "detach": "handing over, saving first…",
 }
 BAD_INPUT = 2
 POLICIES: tuple[Policy, ...] = ("watch", "protect", "abort")
@@ -71,6 +74,9 @@ class RunWatch:
         self.is_started = False
         self._is_broken_off = False
         self._past_time = 0.0
+        self._load_began: float | None = None
+        self.loading_seconds: float | None = None
+        """How long it took this time from the beginning to the first step; None if not known."""
 
     @property
     def view(self) -> RunView:
@@ -106,6 +112,11 @@ class RunWatch:
             self._last_time = event.time
             if isinstance(event, Progress):
                 self.progress = event
+                # A download is not done again.
+                if event.stage in ("libraries", "download"):
+                    self._load_began = event.time
+            elif isinstance(event, Started) and self._load_began is not None:
+                self.loading_seconds = event.time - self._load_began
         if not self.whole.activity:
             self.progress = None
         open_before = len(self.asked)
@@ -132,10 +143,19 @@ class RunWatch:
                 controls.sample()
             case "stop":
                 controls.stop(reason)
+            case "detach":
+                controls.detach()
         self.asked = [asked for asked in self.asked if not _replaces(request, asked.request)]
         # A pause taken back before it happened leaves nothing to wait for.
         if request != "resume" or self.view.status == "paused":
             self.asked.append(Asked(request, self._happened(request)))
+
+    def hear(self, number: signal.Signals) -> None:
+        """Stop the run for a signal, unless it goes on without this screen."""
+        if number == HANG_UP:
+            self.controls.hang_up()
+        if not self.controls.outlives_app:
+            self.ask("stop", f"signal {number.name}")
 
     def forget_checkpoint(self, iteration: int) -> None:
         """Show a checkpoint no more that was deleted from here."""
@@ -175,6 +195,29 @@ class RunWatch:
         return self.standing not in ("loading", "training") and not self.asked
 
     @property
+    def may_be_left(self) -> bool:
+        """Whether leaving the screen takes nothing from the run."""
+        return self.is_over or self.controls.outlives_app
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it would train on unseen in this process, though nobody wants that."""
+        goes_on = self.controls.is_alive() and not self.is_stopping
+        return goes_on and not self.controls.outlives_app
+
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Whether it can go on in the background instead of here."""
+        return self.is_steerable and self.controls.can_detach and not self.is_stopping
+
+    @property
+    def can_be_tried(self) -> bool:
+        """Whether somebody can talk to it: two models would not fit where one is trained."""
+        # A run in another process has no model to lend, even while it stands still.
+        is_lent = self.standing == "paused" and not self.controls.outlives_app
+        return bool(self.view.checkpoints) and (self.is_over or is_lent)
+
+    @property
     def is_steerable(self) -> bool:
         """Whether pausing, saving, evaluating and sampling mean anything now."""
         return self.view.status in ("training", "paused") and not self.is_over
@@ -182,7 +225,7 @@ class RunWatch:
     @property
     def is_stopping(self) -> bool:
         """Whether the run was asked to stop and has not yet."""
-        return any(asked.request == "stop" for asked in self.asked)
+        return any(asked.request in ("stop", "detach") for asked in self.asked)
 
     @property
     def wants_resume(self) -> bool:
@@ -233,7 +276,7 @@ class RunWatch:
                 return len(view.evaluations)
             case "sample":
                 return len(view.samples)
-            case "stop":
+            case "stop" | "detach":
                 return 0
 
 

@@ -57,7 +57,7 @@ class Begun(Stuck):
 if __name__ == "__main__":
     stage, what = sys.argv[1:]
     kind = Begun if stage == "begun" else Stuck
-    session = kind(RunConfig(), RunDirectory(Path("unused")))
+    session = kind(RunConfig(on_hangup="stop"), RunDirectory(Path("unused")))
     if what == "followed":
         plain.follow(session, plain.JsonLines(sys.stdout))
     else:

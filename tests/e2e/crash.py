@@ -46,6 +46,7 @@ COMPARED = (
 )
 SETTINGS: dict[str, Any] = {
     "iters": 120,
+    "on_hangup": "stop",
     "batch_size": 4,
     "learning_rate": 1e-3,
     "num_layers": -1,

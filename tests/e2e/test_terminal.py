@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not HAS_TMUX, reason=NEEDS_TMUX)
 PATIENCE = 60
 """Seconds within which anything happens, also on a machine that is busy otherwise."""
-ENDLESS = {"iters": 1_000_000, "batch_size": 2}
+# Whatever happens here, no run is left behind by a closed window.
+ENDLESS = {"iters": 1_000_000, "batch_size": 2, "on_hangup": "stop"}
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -105,7 +106,7 @@ def test_every_way_out_saves_and_leaves_the_terminal_clean(scene: Scene, tmp_pat
 
 
 @pytest.mark.timeout(3 * PATIENCE)
-def test_a_window_that_is_closed_ends_the_run(scene: Scene, tmp_path: Path) -> None:
+def test_a_window_that_is_closed_ends_a_run_that_is_meant_to(scene: Scene, tmp_path: Path) -> None:
     config = scene.config("closed", data=str(scene.exchanges), **ENDLESS)
     arguments = ("run", str(config), "--run-dir", str(tmp_path / "run"))
     with Window(*arguments, home=tmp_path, log=tmp_path / "stty") as window:

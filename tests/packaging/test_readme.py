@@ -83,7 +83,18 @@ def test_a_plan_of_the_readme_can_be_made(line: str, tmp_path: Path) -> None:
     assert json.loads(said)["iterations"] == 15_000
 
 
-USES = ("chat", "generate", "evaluate", "compare", "fuse", "upload", "where")
+USES = (
+    "chat",
+    "generate",
+    "evaluate",
+    "compare",
+    "fuse",
+    "upload",
+    "where",
+    "status",
+    "attach",
+    "pause",
+)
 
 
 @pytest.mark.parametrize("line", [c for c in commands() if c.split()[3:] and c.split()[3] in USES])

@@ -60,6 +60,18 @@ class ScriptedRun:
         return self.log
 
     path = "/runs/scripted"
+    outlives_app = False
+    can_detach = True
+
+    def hang_up(self) -> None:
+        """The script stops when nobody watches."""
+
+    def leave(self) -> None:
+        """Nobody looks any more."""
+
+    def detach(self) -> None:
+        """End here."""
+        self._request("detach")
 
     @property
     def exit_code(self) -> int:

@@ -1,0 +1,157 @@
+"""A run in another process, in the dashboard: shown, steered, and left as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.tui.conftest import until_begun, watched
+from tests.tui.elsewhere import PATIENCE, Elsewhere
+from tests.tui.world import World
+from tui.app import LoraTuiApp
+from tui.attached import AttachedRun
+from tui.home import HomeScreen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.tui.conftest import Watched
+
+LOOK_SECONDS = 0.02
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
+    made = Elsewhere(tmp_path / "night")
+    yield made
+    made.leave()
+
+
+def attached_to(elsewhere: Elsewhere) -> LoraTuiApp:
+    return LoraTuiApp(AttachedRun(elsewhere.directory), now=elsewhere.script.now)
+
+
+async def until(seen: Watched, is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < end, seen.text()
+        await asyncio.sleep(LOOK_SECONDS)
+        await seen.look()
+
+
+async def until_shown(seen: Watched, *words: str) -> None:
+    await until(seen, lambda: all(word in seen.text() for word in words))
+
+
+@pytest.mark.asyncio
+async def test_every_key_reaches_the_run_and_its_answer_comes_back(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(50)
+    async with watched(attached_to(elsewhere), size=(120, 40)) as seen:
+        await until_shown(seen, "● training", "50 / 200")
+        for key, asked in (
+            ("c", "checkpoint"),
+            ("e", "evaluate"),
+            ("s", "sample"),
+            ("space", "pause"),
+        ):
+            await seen.press(key)
+            await until(seen, lambda asked=asked: elsewhere.asked[-1:] == [asked])
+        assert "pausing after this step…" in seen.text()
+        elsewhere.script.answer()
+        elsewhere.tell()
+        await until_shown(seen, "‖ paused", "Saved at 50", "The capital of France is Paris.")
+        await seen.press("y")
+        await until(seen, lambda: elsewhere.asked[-1] == "policy: abort")
+        elsewhere.tell()
+        await seen.press("space")
+        await until(seen, lambda: elsewhere.asked[-1] == "resume")
+        elsewhere.script.answer()
+        elsewhere.script.advance(5)
+        elsewhere.tell()
+        await until_shown(seen, "● training", "55 / 200", "abort")
+        await seen.press("a", "a")
+        await until(seen, lambda: elsewhere.asked[-1] == "stop: asked")
+        elsewhere.script.answer()
+        elsewhere.tell()
+        elsewhere.leave()
+        await until_shown(seen, "■ stopped")
+
+
+@pytest.mark.asyncio
+async def test_home_leads_to_a_run_elsewhere_and_back(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(10)
+    world = World()
+    world.open_run = lambda _: AttachedRun(elsewhere.directory)
+    app = LoraTuiApp(None, world.home, world.doors(), world.bench(), now=elsewhere.script.now)
+    async with watched(app, size=(120, 40)) as seen:
+        await app.workers.wait_for_complete()
+        await seen.press("enter")
+        await until_begun(app)
+        await until_shown(seen, "● training", "10 / 200")
+        await seen.press("escape")
+        assert isinstance(app.screen, HomeScreen)
+        assert app.run_watch is None
+        await seen.press("q")
+        assert not app.is_running
+    assert elsewhere.asked == []
+
+
+@pytest.mark.asyncio
+async def test_leaving_leaves_it_running(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(10)
+    async with watched(attached_to(elsewhere)) as seen:
+        # It is on its own already.
+        await seen.press("d")
+        assert len(seen.app.screen_stack) == 1
+        await seen.press("q")
+        assert not seen.app.is_running
+        assert seen.app.return_code == 0
+    assert elsewhere.asked == []
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_dies_is_told_in_words(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(30)
+    async with watched(attached_to(elsewhere), size=(120, 40)) as seen:
+        await until_shown(seen, "● training")
+        elsewhere.leave()
+        await until_shown(seen, "interrupted")
+        # Nothing is left to steer.
+        await seen.press("space", "c", "a")
+        assert len(seen.app.screen_stack) == 1
+        await seen.press("q")
+        assert not seen.app.is_running
+    assert elsewhere.asked == []
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_completes_is_told_with_its_last_words(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(180)
+    async with watched(attached_to(elsewhere), size=(120, 40)) as seen:
+        await until_shown(seen, "● training")
+        elsewhere.script.advance(20)
+        elsewhere.script.finish()
+        elsewhere.tell()
+        elsewhere.leave()
+        await until_shown(seen, "✓ completed", "200 / 200")
+
+
+@pytest.mark.asyncio
+async def test_without_a_socket_it_is_watched_and_what_was_asked_waits(
+    elsewhere: Elsewhere,
+) -> None:
+    elsewhere.begin(30)
+    elsewhere.hang_up()
+    async with watched(attached_to(elsewhere)) as seen:
+        await until_shown(seen, "30 / 200")
+        await seen.press("c")
+        elsewhere.script.advance(1)
+        elsewhere.tell()
+        await until_shown(seen, "31 / 200")
+        assert elsewhere.asked == []
+        elsewhere.listen()
+        await until(seen, lambda: elsewhere.asked == ["checkpoint"])
