@@ -12,7 +12,7 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
-from tui import cli_chat, cli_compare, cli_share, cli_use
+from tui import cli_chat, cli_compare, cli_report, cli_share, cli_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -374,6 +374,6 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
     )
 
 
-for _commands in (cli_use, cli_chat, cli_compare, cli_share):
+for _commands in (cli_use, cli_chat, cli_compare, cli_share, cli_report):
     for _command in _commands.COMMANDS:
         cli.add_command(_command)
