@@ -105,8 +105,8 @@ def comparison(report: Report) -> list[Row]:
     took = report.took
     rows.append(Row("time", _planned_time(report), duration(took.running), _time_note(report)))
     spent = {
-        "loading": took.loading, "training": took.training, "measuring": took.measuring, "paused": took.paused,
-        "asleep": took.asleep,
+        "loading": took.loading, "training": took.training, "measuring": took.measuring,
+        "paused": took.paused, "asleep": took.asleep,
     }  # fmt: skip
     rows += [
         Row(f"· {name}", "", duration(seconds)) for name, seconds in spent.items() if seconds >= 1
