@@ -116,7 +116,8 @@ def comparison(report: Report) -> list[Row]:
     rate = f"{significant(report.tokens_per_second)} tokens/s"
     rows.append(Row("pace", "", rate, f"{report.trained_tokens:,} tokens trained on"))
     if report.skipped_batches:
-        rows.append(Row("skipped", "", f"{report.skipped_batches:,} batches"))
+        count = report.skipped_batches
+        rows.append(Row("skipped", "", f"{count:,} {'batch' if count == 1 else 'batches'}"))
     return rows
 
 
