@@ -71,14 +71,16 @@ def _learning(report: Report) -> Iterator[Hint]:
         return
     if best is None or len(report.evaluations) < 3 or told & {"overfitting", "plateau"}:
         return
-    last, before = report.evaluations[-1], report.evaluations[-2]
+    last = report.evaluations[-1]
+    earlier = [e for e in report.evaluations if e.iteration < last.iteration] or [last]
+    is_falling = last.val_loss < earlier[-1].val_loss * (1 - STILL_FALLING)
     if last.val_loss > best.val_loss * (1 + PAST_BEST):
         yield Hint(
             f"The validation loss was lowest at {best.iteration:,} and rose to "
             f"{loss(last.val_loss)} since: use {at_best(report)}, and next time fewer iterations, "
             "a lower learning_rate or more data."
         )
-    elif report.status == "completed" and last.val_loss < before.val_loss * (1 - STILL_FALLING):
+    elif report.status == "completed" and is_falling:
         longer = f"{resume_command(report)} --set iters={2 * report.iterations}"
         yield Hint("The validation loss was still falling at the end. Train it longer:", longer)
 

@@ -179,7 +179,8 @@ def as_text(report: Report, width: int = WIDTH) -> list[str]:
         width: cells of a line.
     """
     width = max(LEAST_WIDTH, width)
-    lines = [report.name, title(report), "", *_wrapped(result(report), width, 0)]
+    lines = [report.name, *_wrapped(title(report), width, 0)]
+    lines += ["", *_wrapped(result(report), width, 0)]
     lines += ["", "Best checkpoint", *_wrapped(best_checkpoint(report), width, _INDENT)]
     lines += ["", "What happened", *_timeline_lines(report, width)]
     lines += ["", "Planned and real", *_table_lines(report, width)]
