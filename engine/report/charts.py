@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _Point = TypeVar("_Point")
 WIDTH = 960
-LEFT, RIGHT, TOP, BOTTOM = 66, 18, 16, 30
+LEFT, RIGHT, TOP, BOTTOM = 66, 18, 16, 32
 GAP_SHARE = 0.012
 """Of the width, for the time between two processes, however long it was."""
 TICKS = 5
 _FRACTIONS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _CLOCK_STEPS = (
-    MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE,
+    5, 10, 15, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE,
     HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY,
 )  # fmt: skip
 _TICK_ROOM = 90.0
@@ -92,7 +92,7 @@ class Clock:
             while moment <= stretch.end:
                 x = self.x(moment)
                 if x - last >= _TICK_ROOM / 2:
-                    words = "%a %d" if step >= DAY else "%H:%M"
+                    words = "%a %d" if step >= DAY else "%H:%M" if step >= MINUTE else "%H:%M:%S"
                     yield x, time.strftime(words, time.localtime(moment))
                     last = x
                 moment += step
@@ -218,9 +218,9 @@ def _iteration_ticks(frame: Frame, last: int, x: Callable[[float], float]) -> It
     ticks = [tick for tick in _round_ticks(0, last, 8) if tick == int(tick)]
     for tick in ticks:
         if x(tick) < WIDTH - RIGHT - _TICK_ROOM / 2 or tick == last:
-            yield _text(x(tick), frame.bottom + 19, f"{tick:,.0f}", "middle")
+            yield _text(x(tick), frame.bottom + 23, f"{tick:,.0f}", "middle")
     if not ticks or x(ticks[-1]) < WIDTH - RIGHT - 1:
-        yield _text(WIDTH - RIGHT, frame.bottom + 19, f"{last:,}", "end")
+        yield _text(WIDTH - RIGHT, frame.bottom + 23, f"{last:,}", "end")
 
 
 def _in_runs(
@@ -262,7 +262,7 @@ def _levels(run: Sequence[tuple[float, HostPoint]], clock: Clock, frame: Frame) 
 def _clock_ticks(clock: Clock, frame: Frame) -> Iterator[str]:
     for x, words in clock.ticks():
         yield _line([(x, frame.bottom), (x, frame.bottom + 4)], "tick")
-        yield _text(x, frame.bottom + 19, words, "middle")
+        yield _text(x, frame.bottom + 23, words, "middle")
 
 
 def _grid(frame: Frame, ticks: Iterable[float], words: Callable[[float], str]) -> Iterator[str]:
@@ -333,7 +333,7 @@ def _dot(x: float, y: float, radius: float, name: str, words: str) -> str:
 
 def _checkpoint(x: float, y: float, words: str) -> str:
     return (
-        f'<path class="saved" d="M{x:.1f},{y - 7:.1f}l4.5,7h-9z"><title>{escape(words)}</title>'
+        f'<path class="saved" d="M{x:.1f},{y + 2:.1f}l4.5,7h-9z"><title>{escape(words)}</title>'
         "</path>"
     )
 

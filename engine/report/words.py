@@ -54,11 +54,11 @@ def result(report: Report) -> str:
             if report.started is None:
                 return "Loading; the first step is not ready yet."
         case "interrupted":
-            what = f"Interrupted at {done} of {whole}, after {took}: its process ended"
+            what = f"Interrupted at {done} of {whole} after {took}: its process ended"
         case _:
-            reason = f", {report.end.reason.rstrip('.')}" if report.end else ""
+            reason = f": {report.end.reason.rstrip('.')}" if report.end else ""
             at = f"at {done} of {whole}" if report.started else "before the first step"
-            what = f"{report.status.capitalize()} {at}, after {took}{reason}"
+            what = f"{report.status.capitalize()} {at} after {took}{reason}"
     return f"{what}{_learned(report)}."
 
 

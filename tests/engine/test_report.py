@@ -68,7 +68,7 @@ GOLDEN = """\
 maximum
 Qwen/Qwen2.5-1.5B-Instruct on mlabonne/guanaco-llama2-1k
 
-Stopped at 1,000 of 2,000, after 54 min, as asked; validation loss 3.216 → 1.224.
+Stopped at 1,000 of 2,000 after 54 min: as asked; validation loss 3.216 → 1.224.
 
 Best checkpoint
   ★ 1,000 · validation loss 1.224 (perplexity 3.40) · 148 MB · saved Mon 21 Sep 15:08
