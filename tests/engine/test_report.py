@@ -19,7 +19,11 @@ from engine.report.facts import gather
 from engine.report.keep import MOST_CALM_SAMPLES, PAGE, leave_report, read_events, read_report
 from engine.report.page import as_page
 from engine.report.series import BUCKETS
+from engine.resume import Resume
 from engine.runs import RunDirectory
+from engine.session import Session
+from engine.trouble import TroubleWatch
+from tests.engine.workshop import finish
 from tests.tui.scripted import GB, MB, ScriptedRun, trained
 
 if TYPE_CHECKING:
@@ -390,3 +394,32 @@ def test_every_run_leaves_its_report(workshop: Workshop) -> None:
     assert "✓ completed" in page
     assert f"Completed all {run.of(ev.Started)[0].iterations} iterations" in page
     assert not [p for p in run.directory.path.iterdir() if p.name.startswith(".tmp-")]
+
+
+class OneTrouble(TroubleWatch):
+    """Finds trouble in the second step, unless it was said before."""
+
+    def take(self, event: ev.Event) -> Iterator[ev.Trouble]:
+        """Say it once."""
+        if isinstance(event, ev.Step) and "plateau" not in self._said:
+            self._said.add("plateau")
+            yield ev.Trouble(
+                time=event.time, shape="plateau", iteration=event.iteration, words="It is flat.",
+                suggestion="Try more rows.",
+            )  # fmt: skip
+
+
+def test_a_resumed_run_tells_of_both_processes_and_of_its_trouble_once(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.train.TroubleWatch", OneTrouble)
+    first = workshop.run()
+    assert [t.words for t in first.of(ev.Trouble)] == ["It is flat."]
+    config = workshop.config(iters=8)
+    second = finish(Session(config, first.directory, resume=Resume(first.directory.adapters)))
+    assert second.ended.status == "completed"
+    assert second.of(ev.Trouble) == []
+    page = (first.directory.path / PAGE).read_text(encoding="utf-8")
+    assert "Went on from 6" in page
+    assert page.count("It is flat.") == 1
+    assert "Try more rows." in page
