@@ -57,8 +57,8 @@ def leave_report(run: RunDirectory, events: Iterable[ev.Event] | None) -> None:
     try:
         whole = read_events(run.journal_file) if events is None else events
         write_page(run, gather(whole, name_of(run), str(run.path), is_alive=True))
-    except OSError as error:
-        words = f"The report could not be written: {error}. Make it with: lora-tui report\n"
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the run ended well
+        words = f"The report could not be written: {error!r}. Make it with: lora-tui report\n"
         # A disk that takes no report may take no line either.
         with suppress(OSError), run.log_file.open("a", encoding="utf-8") as log:
             log.write(words)

@@ -375,11 +375,14 @@ def test_of_a_calm_machine_not_every_sample_is_read(
     assert len(kept) - len(hosts) == len([e for e in run.log if not isinstance(e, ev.Host)])
 
 
-def test_a_full_disk_keeps_no_run_from_ending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ValueError("a fault of ours")]
+)
+def test_no_report_keeps_a_run_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
     monkeypatch.setattr("engine.report.keep.write_text", refuse)
     directory = write(tmp_path / "full", stopped().log)
@@ -423,3 +426,19 @@ def test_a_resumed_run_tells_of_both_processes_and_of_its_trouble_once(
     assert "Went on from 6" in page
     assert page.count("It is flat.") == 1
     assert "Try more rows." in page
+
+
+def test_a_night_of_many_moments_is_told_in_few() -> None:
+    run = trained(40, 2000)
+    for _ in range(30):
+        look(run, 100, pressure="yellow")
+        look(run, 5, pressure="yellow")
+        look(run, 100)
+    assert told(run)[1:] == ["Memory was short 30 times, 2 min 30 s in all"]
+    for i in range(60):
+        look(run, 100, pressure="yellow")
+        look(run, 100)
+        add(run, ev.PolicyChanged(time=0, policy="watch" if i % 2 else "protect"))
+    found = words_of(run)
+    assert len(found) == 61
+    assert found[30][2].endswith("more moments until the next line")
