@@ -29,6 +29,9 @@ Stage = Literal[
 ]  # fmt: skip
 StepMethod = Literal["layers", "whole-graph"]
 WarningAbout = Literal["", "stall"]
+TroubleShape = Literal[
+    "loss_spike", "divergence", "plateau", "overfitting", "memory_creep", "pace_decay"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +332,25 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble(Event):
+    """The numbers have the shape of a known trouble; said once, and never acted on."""
+
+    kind: ClassVar[str] = "trouble"
+    shape: TroubleShape
+    iteration: int
+    words: str
+    """What was seen, with the numbers that show it."""
+    suggestion: str
+    evidence: dict[str, float] = field(default_factory=dict[str, float])
+    """The same numbers by name: losses in nats, sizes in bytes, times in seconds."""
+
+    @property
+    def message(self) -> str:
+        """What was seen and what to do about it."""
+        return f"{self.words} {self.suggestion}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Event):
     """The run is over. Nothing follows."""
 
@@ -344,7 +366,8 @@ KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
         Progress, DataRead, Started, Probed, Step, Evaluated, CheckpointSaved, CheckpointDeleted,
-        Host, Guard, Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Ended,
+        Host, Guard, Paused, Resumed, PolicyChanged, Slept, Sampled, Tested, Warned, Trouble,
+        Ended,
     )
 }  # fmt: skip
 

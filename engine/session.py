@@ -31,6 +31,7 @@ from engine.journal import Journal
 from engine.lock import RunLock
 from engine.mailbox import Mailbox, Stop
 from engine.mlx_thread import begin_thread, end_thread
+from engine.report.keep import leave_report
 from engine.reporters import reporters_of
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ class Session:
             self._journal.close()
             is_whole = self._past or self._resume is None or self._resume.parent
             describe(self.directory, self.config, self._events if is_whole else None)
+            leave_report(self.directory, None if self._resume else self._events)
         if self._control and self._controller:
             self._control.close()
             self._controller.join(2 * HOST_SECONDS)

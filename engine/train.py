@@ -13,6 +13,7 @@ from engine.attend import attend, measure
 from engine.errors import RunError
 from engine.guard import EXIT_CODE, Pulse
 from engine.heed import Heed
+from engine.journal import read_history
 from engine.mailbox import Stop
 from engine.measure import memory_of, sample, test
 from engine.opening import create, find_beginning, go_to, restore_run
@@ -22,6 +23,7 @@ from engine.resume import Resume, find_point
 from engine.saving import Saver, at_once, reason_to_save, save, settle
 from engine.state import State
 from engine.step import StepInterrupted, run_step
+from engine.trouble import TroubleWatch, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +82,10 @@ def train(
             yield from restore_run(state, point)
         create(state, claim, point)
         parent = resume.parent if resume else ""
-        yield started(prepared, directory, state.iteration, parent)
+        begun = started(prepared, directory, state.iteration, parent)
+        past = () if parent or resume is None else read_history(directory.journal_file, 0)
+        watch = TroubleWatch((*past, begun))
+        yield begun
         if config.resume_adapter_file and point is None:
             message = (
                 f"Begins with the weights of {config.resume_adapter_file}. This is no resume: "
@@ -91,7 +96,7 @@ def train(
             pulse.is_ready(is_metal=mx.metal.is_available())
             yield from probe(state)
             pulse.keeps(prepared.kept_bytes)
-            yield from _iterate(state)
+            yield from told(_iterate(state), watch)
 
 
 def _iterate(state: State) -> Iterator[ev.Event]:

@@ -314,7 +314,9 @@ class RunView:
 def in_words(event: ev.Event) -> str:  # noqa: C901 - one short case per kind of event
     """Say what an event means in one line for a person; nothing for steps and host samples."""
     match event:
-        case ev.Progress(message=message) | ev.Warned(message=message):
+        case (
+            ev.Progress(message=message) | ev.Warned(message=message) | ev.Trouble(message=message)
+        ):
             return message
         case ev.DataRead(preflight=data):
             return f"Data: {data.summary()}"

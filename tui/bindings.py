@@ -84,6 +84,8 @@ KEYS: tuple[Key, ...] = (
         "Hand the run over to a process in the background, and leave"),
     Key("run", "run.continue", "r", "r", "continue", "go on",
         "Go on with a run that ended early", in_footer=True),
+    Key("run", "run.report", "m", "m", "report", "report",
+        "The report of a run that is over, and what to try next", in_footer=True),
     Key("run", "run.try", "t", "t", "try", "try it",
         "Talk to the newest checkpoint; pause a run first"),
     Key("chart", "chart.log", "l", "l", "toggle_log", "log scale",

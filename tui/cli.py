@@ -12,7 +12,15 @@ import click
 
 from engine.errors import InputError, LoraTuiError
 from engine.preset_files import preset_names, preset_path, preset_summary, presets_folder
-from tui import cli_calls, cli_chat, cli_commands, cli_compare, cli_share, cli_use
+from tui import (
+    cli_calls,
+    cli_chat,
+    cli_commands,
+    cli_compare,
+    cli_report,
+    cli_share,
+    cli_use,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -391,6 +399,8 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
     )
 
 
-for _commands in (cli_use, cli_chat, cli_compare, cli_share, cli_commands, cli_calls):
+for _commands in (
+    cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls,
+):  # fmt: skip
     for _command in _commands.COMMANDS:
         cli.add_command(_command)

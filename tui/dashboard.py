@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from engine.errors import LoraTuiError
@@ -25,6 +24,7 @@ from tui.panes.memory import MemoryPane
 from tui.panes.pace import PacePane
 from tui.panes.pane import Pane
 from tui.panes.samples import SamplesPane
+from tui.report import ReportingScreen
 from tui.signals import has_terminal, is_terminal_gone
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ HEIGHTS = [
 ]  # fmt: skip
 
 
-class Dashboard(Screen[None]):
+class Dashboard(ReportingScreen):
     """All panes of one run."""
 
     HORIZONTAL_BREAKPOINTS = WIDTHS

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from engine.figures import DAY, HOUR, MINUTE, SIZE_UNITS, UNKNOWN
+from engine.figures import clock as clock
+from engine.figures import day as day
+from engine.figures import duration as duration
+from engine.figures import loss as loss
+from engine.figures import significant as significant
+from engine.figures import size as size
+
 if TYPE_CHECKING:
     from engine.events import Progress
 
-UNKNOWN = "n/a"
-_SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 _STAMP = re.compile(r"^\d{4}-?\d{2}-?\d{2}-(?:\d{6}-)?")
 _WITH_UNIT = re.compile(r"(\d) (s|min|h|d|%|[kMG]?B)\b")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-
-
-def size(count: float | None) -> str:
-    """Say a number of bytes in at most seven characters: ``3.09 GB``, ``148 MB``."""
-    if count is None:
-        return UNKNOWN
-    for unit, name in _SIZE_UNITS:
-        if abs(count) >= 0.9995 * unit:
-            return f"{significant(count / unit)} {name}"
-    return f"{count:.0f} B"
 
 
 def transfer(work: Progress) -> str:
@@ -34,7 +28,7 @@ def transfer(work: Progress) -> str:
     if work.trouble or not work.total:
         return one_line(work.trouble)
     number, _, unit = size(work.total).rpartition(" ")
-    scale = next((scale for scale, name in _SIZE_UNITS if name == unit), 1)
+    scale = next((scale for scale, name in SIZE_UNITS if name == unit), 1)
     here = significant(work.done / scale) if scale > 1 else f"{work.done}"
     parts = [f"{here} of {number} {unit}"]
     if work.per_second:
@@ -47,61 +41,20 @@ def tight_size(count: float | None) -> str:
     return UNKNOWN if count is None else size(count).removesuffix("B").replace(" ", "")
 
 
-def significant(value: float) -> str:
-    """Say a number with three figures, whole from a hundred on."""
-    if not math.isfinite(value):
-        return UNKNOWN
-    magnitude = abs(value)
-    if magnitude >= 99.95:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if magnitude >= 9.995 else f"{value:.2f}"
-
-
-def duration(seconds: float | None) -> str:
-    """Say how long something takes: ``45 s``, ``12 min``, ``3 h 12 min``, ``2 d 4 h``."""
-    if seconds is None or not math.isfinite(seconds):
-        return UNKNOWN
-    whole = max(0, round(seconds))
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < 10 * _MINUTE:
-        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
-
-
 def brief(seconds: float | None) -> str:
     """Say how long something takes in at most six characters: ``45 s``, ``12 min``, ``3 h``."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
-    return age(seconds) if seconds >= _MINUTE else f"{max(0, int(seconds))} s"
+    return age(seconds) if seconds >= MINUTE else f"{max(0, int(seconds))} s"
 
 
 def age(seconds: float) -> str:
     """Say how long ago in at most six characters: ``now``, ``22 min``, ``3 h``."""
     whole = max(0, int(seconds))
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
         if whole >= unit:
             return f"{whole // unit} {name}"
     return "now"
-
-
-def clock(moment: float, now: float) -> str:
-    """Say a time of day, with its weekday when it is not within a day of now."""
-    near = abs(moment - now) < _DAY
-    return time.strftime("%H:%M" if near else "%a %H:%M", time.localtime(moment))
-
-
-def loss(value: float | None) -> str:
-    """Say a loss with the figures that matter."""
-    if value is None or not math.isfinite(value):
-        return UNKNOWN
-    if value == 0 or 0.01 <= abs(value) < 100:
-        return f"{value:.3f}"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
 def short_count(value: float, figures: int = 3) -> str:
@@ -148,19 +101,3 @@ def wrap(text: str, width: int) -> list[str]:
         rows.extend(whole)
         row = f"{row} {rest}" if row else rest
     return [row.replace("\u00a0", " ") for row in ([*rows, row] if row else rows)]
-
-
-def day(moment: float, now: float) -> str:
-    """Say when something was, in at most 11 characters: ``today 22:15``, ``Sat 14:02``."""
-    then, today = time.localtime(moment), time.localtime(now)
-    days = _days(today) - _days(then)
-    if 0 <= days < 7:
-        name = time.strftime("%a", then) if days else "today"
-        return f"{name} {time.strftime('%H:%M', then)}"
-    year = "" if then.tm_year == today.tm_year else f" {then.tm_year}"
-    return f"{then.tm_mday} {time.strftime('%b', then)}{year}"
-
-
-def _days(moment: time.struct_time) -> int:
-    """Count days so that midnight here is where one ends."""
-    return int(time.mktime((*moment[:3], 12, 0, 0, 0, 0, -1))) // _DAY

@@ -166,7 +166,7 @@ def test_checkpoints_are_on_disk(trained: Finished) -> None:
 
 def test_nothing_else_is_written(trained: Finished) -> None:
     names = {path.name for path in trained.directory.path.iterdir()}
-    assert names == {"config.yaml", "events.jsonl", "run.lock", "adapters"}
+    assert names == {"config.yaml", "events.jsonl", "run.lock", "adapters", "report.html"}
     assert load_config(str(trained.directory.config_file)) == trained.config
 
 

@@ -321,6 +321,12 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
         "Test loss 1.250, perplexity 3.49 on 1,200 rows",
     ),
     "warning": (ev.Warned(time=1.0, message="rows were cut"), "rows were cut"),
+    "trouble": (
+        ev.Trouble(
+            time=1.0, shape="plateau", iteration=9, words="It is flat.", suggestion="Try more rows."
+        ),
+        "It is flat. Try more rows.",
+    ),
     "ended": (
         ev.Ended(time=1.0, status="stopped", iteration=1500, reason="as asked"),
         "Stopped at 1,500: as asked",

@@ -100,7 +100,7 @@ async def test_a_run_that_dies_without_a_word_is_called_interrupted(run: Scripte
         run.is_alive = lambda: False
         await seen.look()
         assert "✗ interrupted" in seen.text()
-        assert seen.footer == ["quit", "help"]
+        assert seen.footer == ["report", "quit", "help"]
 
 
 @pytest.mark.asyncio

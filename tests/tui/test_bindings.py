@@ -84,7 +84,7 @@ async def test_abort_asks_and_stays(run: ScriptedRun) -> None:
         run.answer()
         await seen.look()
         assert "■ stopped" in seen.text()
-        assert seen.footer == ["quit", "help"]
+        assert seen.footer == ["report", "quit", "help"]
         assert seen.app.is_running
 
 
@@ -128,7 +128,7 @@ async def test_quit_has_nothing_to_ask_when_the_run_is_over() -> None:
     run = trained(600, 600)
     run.finish()
     async with watched(app_for(run)) as seen:
-        assert seen.footer == ["quit", "help"]
+        assert seen.footer == ["report", "quit", "help"]
         await seen.press("q")
         assert not seen.app.is_running
         assert seen.app.return_code == 0

@@ -110,7 +110,7 @@ async def test_home_opens_a_run_comes_back_and_looks_again() -> None:
         assert paths == ["/runs/b"]
         await until_begun(seen.app)
         await seen.look()
-        assert seen.footer == ["go on", "back", "quit", "help"]
+        assert seen.footer == ["go on", "report", "back", "quit", "help"]
         fresh = replace(RUNS[1], name="fresh", path=run.path, iteration=77)
         world.home = replace(HOME, runs=(*RUNS, fresh))
         await seen.press("escape")

@@ -26,6 +26,7 @@ _GLYPHS: dict[str, tuple[str, str]] = {
     "sampled": ("›", "muted"),
     "slept": ("‖", "muted"),
     "started": ("●", "good"),
+    "trouble": ("▲", "warn"),
     "warning": ("▲", "warn"),
 }
 _CLOCK_WIDTH = 8
