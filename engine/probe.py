@@ -15,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from engine import events as ev
+from engine.answers import with_samples
 from engine.step import LayerStep, StepInterrupted, run_step
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def probe(state: State) -> Iterator[ev.Event]:
     if state.position.is_probed or not is_worthwhile(prepared, state.iteration):
         return
     yield ev.Progress(time=time.time(), stage="check", message="trying the widest step")
-    planned = prepared.memory.peak - prepared.memory.data
+    planned = prepared.memory.peak - prepared.memory.data - prepared.memory.samples
     kept = prepared.kept_bytes
     try:
         peak, seconds = _settled(state)
     except StepInterrupted:
         return
-    prepared.memory = corrected(prepared.memory, peak)
+    prepared.memory = with_samples(corrected(prepared.memory, peak), prepared.answer_bytes)
     # What is kept is no part of a checkpoint: a resumed run has to find it out again.
     state.position.is_probed = prepared.kept_bytes == kept
     width = max(prepared.plan.widths)
@@ -77,11 +78,12 @@ def is_worthwhile(prepared: Prepared, iteration: int = 0) -> bool:
 
 
 def corrected(plan: ev.MemoryPlan, peak: int) -> ev.MemoryPlan:
-    """Return a plan whose sum, less the data that MLX does not count, is what was measured.
+    """Return a plan whose sum is what was measured, less the data that MLX does not count.
 
     What is stored is exact, so that a step's arrays take the difference; what they cannot explain
     is called other.
     """
+    plan = replace(plan, samples=0)
     beyond = peak - (plan.peak - plan.data)
     if beyond >= 0:
         return replace(plan, other=plan.other + beyond)

@@ -38,6 +38,7 @@ COMPONENTS = {
     "tail": "logits",
     "data": "data",
     "other": "other",
+    "samples": "samples",
 }
 """The parts of a plan's memory, in words."""
 

@@ -193,10 +193,25 @@ def _fuse_modules(
         module: Any = model
         for part in name.split("."):
             module = module[int(part)] if part.isdecimal() else module[part]
-        fused = module.fuse(dequantize=options.dequantize)
+        fused = _rounded_once(module, is_dequantized=options.dequantize)
         mx.eval(fused.parameters())
         model.update_modules(tree_unflatten([(name, fused)]))
         yield Note("fusing", done=done, total=len(names))
+
+
+def _rounded_once(module: Any, *, is_dequantized: bool) -> nn.Module:
+    """Fuse one module in float32, and round the sum to the base's own type.
+
+    In 16 bits mlx-lm rounds the update, adds it to rounded weights, and rounds again: measured on
+    SmolLM2 that is twice as far from base and adapter in float16, and five times in bfloat16.
+    """
+    inner: nn.Module = module["linear"] if "linear" in module else module["embedding"]
+    arrays = flatten(inner.parameters()).values()
+    kind = next((array.dtype for array in arrays if array.dtype in TOLERANCE), mx.float32)
+    inner.set_dtype(mx.float32)
+    fused: nn.Module = module.fuse(dequantize=is_dequantized)
+    fused.set_dtype(kind)
+    return fused
 
 
 def _dequantized(model: nn.Module, config: dict[str, Any]) -> nn.Module:
