@@ -14,24 +14,13 @@ import pytest
 
 from engine.events import Paused, to_json
 from engine.lock import RunLock
-from tests.cli.program import PATIENCE, environment, run, spawn
+from tests.cli.program import PATIENCE, environment, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.cli.conftest import Tiny
     from tests.cli.program import Outcome
-
-
-@pytest.fixture(scope="module")
-def home_of_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with one run, called as the last of its folder."""
-    home = tmp_path_factory.mktemp("used")
-    config = tiny.config("used", learning_rate=1e-2)
-    outcome = run("run", config, "--plain", "--run-dir", str(home / "runs" / "town"), home=home)
-    assert outcome.code == 0, outcome.err
-    return home
 
 
 @pytest.fixture
