@@ -45,8 +45,11 @@ def last_words(session: Session) -> str:
 
 def resume_command(run: RunDirectory) -> str:
     """Return what to type to go on with a run."""
-    name = run.name if run.path.parent == runs_folder() else str(run.path)
-    return f"lora-tui run --resume {shlex.quote(name)}"
+    return f"lora-tui run --resume {_name(run)}"
+
+
+def _name(run: RunDirectory) -> str:
+    return shlex.quote(run.name if run.path.parent == runs_folder() else str(run.path))
 
 
 def _validation(session: Session) -> list[str]:
@@ -66,4 +69,8 @@ def _use(session: Session) -> list[str]:
         model = str(folder)
     prompt = next(iter(session.config.sample_prompts), "Hello")
     command = ["mlx_lm.generate", "--model", model, "--adapter-path", adapters, "--prompt", prompt]
-    return [f"Adapters: {adapters}", f"Try them: {shlex.join(command)}"]
+    return [
+        f"Adapters: {adapters}",
+        f"Talk to them: lora-tui chat {_name(session.directory)}",
+        f"With mlx-lm alone: {shlex.join(command)}",
+    ]

@@ -294,9 +294,9 @@ def test_a_fuse_that_is_stopped_leaves_nothing(
 def test_what_is_not_the_same_model_never_appears(
     trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fusing._logits  # pyright: ignore[reportPrivateUsage]
+    real = fusing.logits
     factors: Iterator[float] = iter((1.0, 1.5))
-    monkeypatch.setattr(fusing, "_logits", lambda model: real(model) * next(factors))
+    monkeypatch.setattr(fusing, "logits", lambda *given: real(*given) * next(factors))
     with pytest.raises(RunError, match="not the same as base and adapter"):
         list(fuse(choose(named(trained)), tmp_path / "fused", FuseOptions(), never))
     assert nothing_left(tmp_path)
