@@ -15,6 +15,7 @@ import pytest
 from engine.events import Paused, to_json
 from engine.lock import RunLock
 from tests.cli.program import PATIENCE, environment, spawn
+from tui.cli_use import _Teller as teller  # pyright: ignore[reportPrivateUsage]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,23 @@ def test_it_is_fused_once(use: Callable[..., Outcome], home_of_run: Path) -> Non
     assert again.code == 2
     assert again.err.startswith("Error: ")
     assert "exists already" in again.err
+
+
+def test_ctrl_c_in_the_middle_of_a_fuse(
+    use: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = teller.takes
+
+    def interrupted(self: teller, item: object) -> bool:
+        if "writing" in getattr(item, "message", ""):
+            raise KeyboardInterrupt
+        return real(self, item)
+
+    monkeypatch.setattr(teller, "takes", interrupted)
+    outcome = use("fuse", "town", "--save-path", str(tmp_path / "made" / "fused"))
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "Stopped. Nothing was written." in outcome.err
+    assert not list((tmp_path / "made").iterdir())
 
 
 def test_where_a_run_is(use: Callable[..., Outcome], home_of_run: Path) -> None:
