@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from engine.lock import RunLock
 from engine.use.chosen import choose
 from engine.use.talk import Talk, open_talk
 from tests.engine.workshop import PATIENCE, finish, wait_for_kind
+from tests.tiny import make_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,6 +243,23 @@ def test_a_talk_with_a_standing_run_ends_where_its_plan_does(workshop: Workshop)
     talk.close()
     session.resume()
     assert finish(session).ended.status == "completed"
+
+
+def test_a_prompt_that_the_template_refuses_is_said_and_the_run_goes_on(
+    workshop: Workshop,
+) -> None:
+    model = make_tiny_model(workshop.folder / "strict")
+    path = model / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    refusal = "{% if 'Troy' in messages[0].content %}{{ raise_exception('fallen') }}{% endif %}"
+    settings["chat_template"] = refusal + settings["chat_template"]
+    path.write_text(json.dumps(settings))
+    run = workshop.run(
+        model=str(model), iters=1, sample_prompts=["Troy?", "Rome?"], sample_max_tokens=2
+    )
+    assert run.ended.status == "completed"
+    assert {s.prompt for s in run.of(ev.Sampled)} == {"Rome?"}
+    assert any("refuses this conversation: fallen" in w.message for w in run.of(ev.Warned))
 
 
 def test_validation_rows_are_asked_where_there_are_no_prompts(workshop: Workshop) -> None:
