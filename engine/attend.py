@@ -87,6 +87,8 @@ def _stand_still(state: State, hold: Hold) -> Iterator[ev.Event]:
 def _lend(state: State, *, is_deep: bool) -> None:
     """Let somebody talk with the model while the run stands still; it comes back as it was."""
     mailbox, prepared = state.mailbox, state.prepared
+    planned = prepared.memory.peak - prepared.memory.data
+    most_bytes = min(planned, prepared.budget_bytes)
 
     def is_wanted_back() -> bool:
         return mailbox.hold() is None or mailbox.stop_wish() is not None
@@ -96,7 +98,7 @@ def _lend(state: State, *, is_deep: bool) -> None:
         if is_deep:
             job(None, is_wanted_back)
             continue
-        wardrobe = LentWardrobe(prepared.adapted, prepared.files, prepared.budget_bytes)
+        wardrobe = LentWardrobe(prepared.adapted, prepared.files, prepared.answers, most_bytes)
         try:
             job(wardrobe, is_wanted_back)
         finally:

@@ -302,6 +302,8 @@ class Sampled(Event):
     """Of the answer."""
     cut: bool = False
     """Whether it was longer than tokens, time or memory allowed."""
+    memory: Memory = field(default_factory=Memory)
+    """Its peak is the answer's own; all 0 in older journals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,11 +83,15 @@ def _answer(state: State, prompt: Prompt, *, is_base: bool) -> ev.Event:
     prepared = state.prepared
     adapted = prepared.adapted
     began = time.perf_counter()
-    tokens = prompt.tokens(adapted.tokenizer)
+    try:
+        tokens = prompt.tokens(adapted.tokenizer)
+    except InputError as error:
+        return ev.Warned(time=time.time(), message=f"{prompt.shown!r}: {error.message}")
+    mx.reset_peak_memory()
     free = prepared.budget_bytes - mx.get_active_memory()
     config = prepared.config
     wanted = Sampling(max_tokens=config.sample_max_tokens, max_seconds=config.sample_max_seconds)
-    sampling = sampling_within(wanted, prepared.files, len(tokens), free)
+    sampling = sampling_within(wanted, prepared.answers, len(tokens), free)
     if sampling is None:
         message = f"No memory is left to answer {prompt.shown!r}; training goes on."
         return ev.Warned(time=time.time(), message=message)
@@ -119,6 +123,7 @@ def _answer(state: State, prompt: Prompt, *, is_base: bool) -> ev.Event:
         seconds=seconds,
         tokens=taken.tokens,
         cut=taken.ending in {"length", "time"},
+        memory=memory_of(state),
     )
 
 

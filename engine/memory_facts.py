@@ -31,6 +31,8 @@ class MemoryPlan:
     tail: int = 0
     data: int = 0
     other: int = 0
+    samples: int = 0
+    """What answering the prompts takes beyond a step."""
 
     @property
     def peak(self) -> int:

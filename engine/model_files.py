@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from engine.config import RunConfig
 
 _FOLDER_HINT = "Give a folder with config.json and model*.safetensors, or a name on the hub."
-CACHE_TOKENS = 256
-"""mlx-lm's key-value caches grow by so many tokens at once."""
 _SAMPLES, _SAMPLE_BYTES = 64, 16_384
 """How much of a weights file is looked at to know it again."""
 
@@ -44,23 +42,6 @@ class ModelFiles:
     def weights_bytes(self) -> int:
         """What the weights take on disk."""
         return sum(path.stat().st_size for path in self.path.glob("model*.safetensors"))
-
-    def cache_bytes(self, tokens: int, itemsize: int) -> int:
-        """Return what the key-value cache takes for so many tokens, at most; 0 when not known.
-
-        Two arrays a layer of ``[heads, tokens, head width]``, in steps of 256 tokens, as mlx-lm's
-        ``KVCache`` grows. Layers that keep less (windows, states, latents) make it smaller.
-
-        Args:
-            tokens: of prompt and answer.
-            itemsize: bytes of an element.
-        """
-        heads = self._number("num_attention_heads") or self._number("n_head") or 0
-        hidden = self._number("hidden_size") or self._number("n_embd") or 0
-        width = self._number("head_dim") or hidden // max(heads, 1)
-        held = self._number("num_key_value_heads") or heads
-        whole = -(-tokens // CACHE_TOKENS) * CACHE_TOKENS
-        return 2 * (self.num_layers or 0) * held * width * whole * itemsize
 
     def fingerprint(self) -> str:
         """Return a checksum that other weights do not have.

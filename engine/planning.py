@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import estimate, trained, work
+from engine.answers import answer_shape, guessed_prompt_tokens, held_bytes, with_samples
 from engine.data.glance import glance
 from engine.lengths import batches_by_width, find_lengths
 from engine.model_shape import find_shape
@@ -130,13 +131,18 @@ def make_plan(
         ModelError: when nothing is known of the model.
         ConfigError: when the adapters do not suit it.
     """
-    model = model or find_shape(config.model, _dtype(config, machine))
+    model = model or find_shape(config.model, weights_dtype(config, machine))
     seen = seen or glance(config)
     lengths = lengths or find_lengths(seen, config.max_seq_length)
     tensors = trained.trained_tensors(model, config)
     budget = config.memory_budget_bytes or machine.budget_bytes
     size = step_size(config, machine, lengths)
     fitted = _within(budget, model, config, size, is_eager=machine.is_cpu)
+    memory = fitted.memory
+    if prompt_tokens := guessed_prompt_tokens(config, lengths):
+        answers = answer_shape(model, is_eager=machine.is_cpu)
+        needed = answers.needed_bytes(prompt_tokens, config.sample_max_tokens)
+        memory = with_samples(memory, min(needed, max(0, budget - held_bytes(memory))))
     per_epoch = max(1, lengths.rows // config.batch_size) if lengths.rows else None
     return RunPlan(
         config=config,
@@ -145,7 +151,7 @@ def make_plan(
         lengths=lengths,
         trainable_parameters=sum(tensor.size for tensor in tensors),
         adapter_bytes=trained.adapter_file_bytes(tensors, config.iters),
-        memory=fitted.memory,
+        memory=memory,
         budget=budget,
         micro_batch=fitted.micro_batch,
         step=size.method,
@@ -206,8 +212,8 @@ def step_size(config: RunConfig, machine: Machine, lengths: Lengths) -> estimate
     )
 
 
-def _dtype(config: RunConfig, machine: Machine) -> str | None:
-    """The type that a run casts the weights to; on a CPU it is float32 unless asked otherwise."""
+def weights_dtype(config: RunConfig, machine: Machine) -> str | None:
+    """Return the type that weights are cast to; on a CPU it is float32 unless asked otherwise."""
     if config.dtype == "auto":
         return "F32" if machine.is_cpu else None
     return _DTYPES[config.dtype]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ import psutil
 
 from engine import estimate, loaded
 from engine import events as ev
+from engine.answers import answer_shape, held_bytes, with_samples
 from engine.data.encode import EncodedSplit, encoding
 from engine.data.plan import BatchPlan, EvaluationBatches, evaluation_batches
 from engine.data.preflight import preflight
 from engine.data.rows import Features, Reading, read_data
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError, DataError, InputError
 from engine.eta import EtaEstimator
 from engine.fetch import fetch
 from engine.layers import StepSettings
@@ -34,11 +35,13 @@ from engine.step import LayerStep
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from engine.answers import AnswerShape
     from engine.config import RunConfig
     from engine.data.rows import DataRows, Row
     from engine.model_files import ModelFiles
     from engine.runs import RunDirectory
     from engine.sample import Prompt
+    from engine.shapes import ModelShape
     from engine.step import Stepper
 
 
@@ -64,6 +67,10 @@ class Prepared:
     """Measured at the end; None where that was not asked for."""
     fingerprints: dict[str, str]
     """What the run is made of: of each thing, something that changes when it does."""
+    answers: AnswerShape
+    """What decides the memory that an answer takes."""
+    answer_bytes: int = 0
+    """What the longest sample may take, beside what is held all the time."""
     kept_bytes: int = 0
     """What a step keeps only so as not to compute it twice."""
 
@@ -104,6 +111,7 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
     settings = step_settings(config)
     stepper, reason = choose_stepper(adapted.model, config, settings)
     updater = Updater(adapted.model, config, is_compiled=settings.compiled)
+    shape = loaded.model_shape(adapted.model, files.config)
     return _with_memory(
         Prepared(
             config=config,
@@ -121,8 +129,9 @@ def prepare(config: RunConfig) -> Generator[ev.Event, None, Prepared]:
             prompts=prompts_of(config, rows.valid),
             test=test,
             fingerprints=_fingerprints(files, train, valid),
+            answers=answer_shape(shape, is_eager=not settings.compiled),
         ),
-        files,
+        shape,
         settings,
     )
 
@@ -234,10 +243,9 @@ def eager_on_cpu() -> Generator[None]:
         mx.enable_compile()
 
 
-def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) -> Prepared:
+def _with_memory(prepared: Prepared, base: ModelShape, settings: StepSettings) -> Prepared:
     """Choose the micro-batch from the budget, and say where the memory will go."""
     config, model = prepared.config, prepared.adapted.model
-    base = loaded.model_shape(model, files.config)
     shape = estimate.step_shape(base, config, is_eager=not settings.compiled)
     plan = loaded.stored(model, prepared.updater.state_bytes, config)
     split = prepared.train
@@ -255,7 +263,22 @@ def _with_memory(prepared: Prepared, files: ModelFiles, settings: StepSettings) 
     prepared.micro_batch = min(rows, config.batch_size)
     prepared.memory = estimate.with_step(plan, shape, size, prepared.micro_batch)
     _keep_outputs(prepared)
+    prepared.answer_bytes = _answer_bytes(prepared)
+    prepared.memory = with_samples(prepared.memory, prepared.answer_bytes)
     return prepared
+
+
+def _answer_bytes(prepared: Prepared) -> int:
+    """What the longest of the run's samples takes, within the budget; 0 where none are asked."""
+    lengths: list[int] = []
+    for prompt in prepared.prompts:
+        # One that the template refuses is said when it would be answered.
+        with suppress(InputError):
+            lengths.append(len(prompt.tokens(prepared.adapted.tokenizer)))
+    if not lengths:
+        return 0
+    wanted = prepared.answers.needed_bytes(max(lengths), prepared.config.sample_max_tokens)
+    return min(wanted, max(0, prepared.budget_bytes - held_bytes(prepared.memory)))
 
 
 def _keep_outputs(prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 
 from engine import events as ev
+from engine.answers import with_samples
 from engine.step import LayerStep, StepInterrupted, run_step
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def try_widest(trial: Trial) -> Generator[ev.Event, None, bool]:
     """
     prepared, rows = trial.prepared, trial.mailbox.micro_batch()
     yield ev.Progress(time=time.time(), stage="check", message="trying the widest step")
-    planned = prepared.memory.peak - prepared.memory.data
+    planned = prepared.memory.peak - prepared.memory.data - prepared.memory.samples
     try:
         peak, seconds = _settled(trial)
     except StepInterrupted:
         return False
-    prepared.memory = corrected(prepared.memory, peak)
+    prepared.memory = with_samples(corrected(prepared.memory, peak), prepared.answer_bytes)
     width = max(prepared.plan.widths)
     trial.eta.add_probe(width * prepared.plan.batch_size, seconds)
     eta = trial.eta.remaining(trial.iteration)
@@ -120,11 +121,12 @@ def is_worthwhile(prepared: Prepared, iteration: int = 0) -> bool:
 
 
 def corrected(plan: ev.MemoryPlan, peak: int) -> ev.MemoryPlan:
-    """Return a plan whose sum, less the data that MLX does not count, is what was measured.
+    """Return a plan whose sum is what was measured, less the data that MLX does not count.
 
     What is stored is exact, so that a step's arrays take the difference; what they cannot explain
     is called other.
     """
+    plan = replace(plan, samples=0)
     beyond = peak - (plan.peak - plan.data)
     if beyond >= 0:
         return replace(plan, other=plan.other + beyond)

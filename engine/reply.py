@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 
+from engine.answers import PREFILL_TOKENS
 from engine.conversation import Reply
 from engine.errors import InputError
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     import mlx.nn as nn
 
     from engine.conversation import Ending, Message, Sampling
-
-PREFILL_TOKENS = 512
-"""Prompt tokens evaluated at once: four times less memory than mlx-lm's own 2,048."""
 
 
 def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

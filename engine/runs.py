@@ -151,14 +151,29 @@ def list_runs(most: int | None = None) -> list[RunSummary]:
     Args:
         most: how many; None means all.
     """
+    found = _directories()
+    found.sort(key=lambda run: run.journal_file.stat().st_mtime, reverse=True)
+    return [summarise(run) for run in found[:most]]
+
+
+def training_runs(*others: RunDirectory) -> list[RunDirectory]:
+    """Return the runs that a process trains right now; one that is paused does not count.
+
+    Args:
+        others: runs that are to be looked at too, wherever they are.
+    """
+    known = {run.path.resolve(): run for run in (*_directories(), *others)}
+    held = [run for run in known.values() if is_held(run.lock_file)]
+    return [run for run in held if summarise(run).status != "paused"]
+
+
+def _directories() -> list[RunDirectory]:
     folder = runs_folder()
     if not folder.is_dir():
         return []
     # What is being deleted has another name by then.
     named = (p for p in folder.iterdir() if not p.name.startswith(TEMPORARY))
-    found = [RunDirectory(p) for p in named if (p / "events.jsonl").is_file()]
-    found.sort(key=lambda run: run.journal_file.stat().st_mtime, reverse=True)
-    return [summarise(run) for run in found[:most]]
+    return [RunDirectory(p) for p in named if (p / "events.jsonl").is_file()]
 
 
 def find_run(name: str | None) -> RunDirectory:

@@ -6,23 +6,18 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
-
-from engine.model_files import CACHE_TOKENS
 from engine.reply import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.answers import AnswerShape
     from engine.config import RunConfig
     from engine.conversation import Message, Sampling
     from engine.data.rows import Row
-    from engine.model_files import ModelFiles
 
 TEXT_WORDS = 12
 """Words of a text row that the model goes on from."""
-CACHE_SHARE = 0.9
-"""Share of the memory still free that an answer's key-value cache may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +45,18 @@ def prompts_of(config: RunConfig, valid: Sequence[Row]) -> tuple[Prompt, ...]:
 
 
 def sampling_within(
-    wanted: Sampling, files: ModelFiles, prompt_tokens: int, free_bytes: int
+    wanted: Sampling, answers: AnswerShape, prompt_tokens: int, free_bytes: int
 ) -> Sampling | None:
     """Return how long an answer may be with this much memory; None when there is none for it.
 
     Args:
         wanted: the bounds without regard to memory.
-        files: the model's.
+        answers: what answers take.
         prompt_tokens: what is in the cache before the answer.
         free_bytes: what the budget leaves.
     """
-    itemsize = 4 if mx.default_device().type == mx.DeviceType.cpu else 2
-    a_step = files.cache_bytes(CACHE_TOKENS, itemsize)
-    if not a_step:
-        return wanted
-    room = int(CACHE_SHARE * free_bytes) // a_step * CACHE_TOKENS - prompt_tokens
-    return replace(wanted, max_tokens=min(room, wanted.max_tokens)) if room > 0 else None
+    most = answers.tokens_within(free_bytes, prompt_tokens, wanted.max_tokens)
+    return replace(wanted, max_tokens=most) if most else None
 
 
 def _prompt_of(row: Row) -> Prompt | None:

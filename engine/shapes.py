@@ -90,6 +90,8 @@ class ModelShape:
     """Bytes of an activation's element."""
     dtype: str
     max_positions: int | None = None
+    key_heads: int = 0
+    """Heads whose keys and values are kept for each token."""
 
 
 def shape_of(
@@ -129,6 +131,7 @@ def shape_of(
         itemsize=ITEMSIZES[kind],
         dtype=kind,
         max_positions=_number(text, "max_position_embeddings", "n_positions"),
+        key_heads=_number(text, "num_key_value_heads") or heads,
     )
 
 

@@ -283,6 +283,7 @@ class RunView:
 
     def _apply_sampled(self, event: ev.Sampled) -> None:
         self.samples.append(event)
+        self.peak_bytes = max(self.peak_bytes, event.memory.peak)
         self.activity = ""
         if len(self.samples) > MOST_SAMPLES:
             oldest = next((i for i, s in enumerate(self.samples) if not s.base), 0)

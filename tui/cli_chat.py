@@ -6,13 +6,15 @@ import os
 
 import click
 
+from tui.beside import may_load, sure_option
 from tui.cli_use import model_option, run_argument
 
 
 @click.command()
 @run_argument
 @model_option
-def chat(run: str, model: str | None) -> int:
+@sure_option
+def chat(run: str, model: str | None, is_sure: bool) -> int:
     """Talk to what a run trained, with its base beside it."""
     from engine.use.talk import END_SECONDS, open_talk
     from tui.chat_app import ChatApp
@@ -23,6 +25,9 @@ def chat(run: str, model: str | None) -> int:
         raise click.UsageError("A chat needs a terminal. Without one: lora-tui generate RUN PROMPT")
     quieten_libraries()
     talk = open_talk(run, model)
+    # It says itself what it takes; who trains meanwhile it does not know.
+    if not may_load([talk.chosen], is_sure=is_sure):
+        return 0
     with StrayOutput() as stray:
         stray.take_prints()
         app = ChatApp(talk)

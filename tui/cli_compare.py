@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tui.beside import may_load, sure_option
 from tui.cli_use import INTERRUPTED, model_option, say, score_values, working
 
 if TYPE_CHECKING:
@@ -24,14 +25,22 @@ MOST_POINTS = 8
 @model_option
 @click.option("--data", metavar="DATA", help="Other rows than the first run's own.")
 @click.option("--rows", "limit", type=click.IntRange(1), help="The most rows to measure.")
+@sure_option
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def compare(
-    runs: tuple[str, ...], model: str | None, data: str | None, limit: int | None, is_json: bool
+    runs: tuple[str, ...],
+    model: str | None,
+    data: str | None,
+    limit: int | None,
+    is_sure: bool,
+    is_json: bool,
 ) -> int:
     """Put checkpoints or runs beside each other on the same rows, and pick the best."""
     from engine.use.chosen import choose
 
     several = list({c.label: c for c in (choose(name, model) for name in runs)}.values())
+    if not may_load(several, is_sure=is_sure):
+        return 0
 
     def job(should_stop: Callable[[], bool]) -> Iterator[Any]:
         from engine.use.compare import compare as measure

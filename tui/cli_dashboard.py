@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from engine.errors import RunError
+from engine.events import Probed, Started
 from engine.runs import home
 from tui.background import start_in_background, watching_words
 from tui.beacon import NO_PROGRESS
@@ -137,8 +138,12 @@ class SteeredRun:
         """
         from engine.use.talk import open_talk
 
-        lend = self.session.lend if self.session.is_alive() else None
-        return open_talk(at(self.path, iteration), lend=lend)
+        where = at(self.path, iteration)
+        if not self.session.is_alive():
+            return open_talk(where)
+        known = (e for e in reversed(self.session.events) if isinstance(e, (Started, Probed)))
+        newest = next(known, None)
+        return open_talk(where, lend=self.session.lend, plan=newest.plan if newest else None)
 
     def is_alive(self) -> bool:
         """Whether the run still goes on."""

@@ -40,6 +40,7 @@ COMPONENTS = {
     "tail": "logits",
     "data": "data",
     "other": "other",
+    "samples": "samples",
 }
 """The parts of a plan's memory, in words."""
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from tui.beside import may_load, sure_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
@@ -49,6 +51,7 @@ model_option = click.option(
 @click.option(
     "--ignore-chat-template", "is_raw", is_flag=True, help="Go on with the prompt as it is."
 )
+@sure_option
 def generate(
     run: str,
     prompt: str | None,
@@ -60,6 +63,7 @@ def generate(
     max_tokens: int,
     seed: int,
     is_raw: bool,
+    is_sure: bool,
 ) -> int:
     """Answer a prompt, given here or on standard input, with what a run trained.
 
@@ -71,6 +75,8 @@ def generate(
     chosen = choose(run, model)
     turns = [("system", system), ("user", text)] if system else [("user", text)]
     messages: list[Message] = [{"role": role, "content": content or ""} for role, content in turns]
+    if not may_load([chosen], is_sure=is_sure):
+        return 0
 
     def job(should_stop: Callable[[], bool]) -> Iterator[Note | str | Reply]:
         from engine.conversation import Sampling
@@ -109,6 +115,7 @@ def generate(
 )  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(1), help="The most rows to measure.")
 @click.option("--base", "is_base", is_flag=True, help="Measure the base model, unchanged.")
+@sure_option
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def evaluate(
     run: str,
@@ -117,12 +124,15 @@ def evaluate(
     part: Literal["test", "valid", "train"] | None,
     limit: int | None,
     is_base: bool,
+    is_sure: bool,
     is_json: bool,
 ) -> int:
     """Measure loss and perplexity on rows that were held out."""
     from engine.use.chosen import choose
 
     chosen = choose(run, model)
+    if not may_load([chosen], is_sure=is_sure):
+        return 0
 
     def job(should_stop: Callable[[], bool]) -> Iterator[Note | Done]:
         from engine.use.evaluate import evaluate as measure
@@ -157,6 +167,7 @@ def evaluate(
     "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Type of the weights; by default the base's own.",
 )  # fmt: skip
+@sure_option
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def fuse(
     run: str,
@@ -165,6 +176,7 @@ def fuse(
     is_dequantized: bool,
     is_gguf: bool,
     dtype: str | None,
+    is_sure: bool,
     is_json: bool,
 ) -> int:
     """Write base and adapter as one model that stands alone, and check that it is the same."""
@@ -173,6 +185,8 @@ def fuse(
     chosen = choose(run, model)
     name = "fused" if chosen.iteration is None else f"fused-{chosen.iteration}"
     folder = (save_path or chosen.folder.parent / name).expanduser().absolute()
+    if not may_load([chosen], is_sure=is_sure):
+        return 0
 
     def job(should_stop: Callable[[], bool]) -> Iterator[Any]:
         from engine.use.fuse import FuseOptions
@@ -191,13 +205,15 @@ def fuse(
                     "bytes": fused.bytes,
                     "difference": fused.difference,
                     "tolerance": fused.tolerance,
+                    "dtype": fused.dtype,
                 }
                 click.echo(json.dumps(values, indent=2))
                 continue
             click.echo(str(fused.path))
             say(
-                f"{size(fused.bytes)}. Loaded and compared with base and adapter: logits differ by "
-                f"{fused.difference:.1e} of the largest. Try it:\n"
+                f"{size(fused.bytes)}. Loaded and compared: its logits differ from base and "
+                f"adapter's by at most {_share(fused.difference)} of the largest."
+                f"{_rounding(fused.dtype)} Try it:\n"
                 f"  mlx_lm.generate --model {fused.path} --prompt Hello"
             )
     except KeyboardInterrupt:
@@ -298,6 +314,20 @@ class _Teller:
         if self._is_open:
             say("")
             self._is_open = False
+
+
+def _share(value: float) -> str:
+    return "0.001 %" if value < 1e-5 else f"{100 * value:.2g} %"
+
+
+def _rounding(dtype: str) -> str:
+    """Say why it is not the same to the last digit; nothing where it nearly is."""
+    if dtype == "float32":
+        return ""
+    return (
+        f" {dtype} rounds that much, base and adapter's own logits too; --dtype float32 keeps it "
+        "below 0.1 %."
+    )
 
 
 def _prompt(given: str | None) -> str:

@@ -76,4 +76,8 @@ def _use(session: Session) -> list[str]:
         model = str(folder)
     prompt = next(iter(session.config.sample_prompts), "Hello")
     command = ["mlx_lm.generate", "--model", model, "--adapter-path", adapters, "--prompt", prompt]
-    return [f"Adapters: {adapters}", f"Try them: {shlex.join(command)}"]
+    return [
+        f"Adapters: {adapters}",
+        f"Talk to them: lora-tui chat {name_of(session.directory)}",
+        f"With mlx-lm alone: {shlex.join(command)}",
+    ]

@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 GGUF_TYPES = ("llama", "mixtral", "mistral")
 """Architectures that mlx-lm can write as GGUF."""
 GGUF_NAME = "ggml-model-f16.gguf"
-CHECK_TOKENS = 48
+CHECK_TEXT = (
+    "A letter from the coast. The harbour was quiet in the morning, and 12 boats lay by the wall. "
+    "We asked the baker where to find the school; he laughed, pointed up the hill, and said that "
+    "nobody had asked him that for years. Question: what would you have answered?"
+)
+CHECK_TOKENS = 64
 REQUANTIZED_TOLERANCE = 0.5
 
 
@@ -58,6 +63,8 @@ class Fused:
     difference: float
     """The largest difference of its logits from base and adapter, as a share of the largest."""
     tolerance: float
+    dtype: str
+    """The type of its weights as they are computed with, such as ``float16``."""
 
 
 class _StoppedError(Exception):
@@ -84,14 +91,14 @@ def fuse(
     _check(chosen, folder, options, files)
     yield Note(f"loading {files.path.name}")
     with eager_on_cpu(), contextlib.suppress(_StoppedError):
-        model, tokenizer, config = _load(files, chosen)
+        model, tokenizer, config = load(files, chosen)
         wardrobe = Wardrobe(model, tokenizer, files)
         if options.dtype:
             model.set_dtype(getattr(mx, options.dtype))
         if warning := other_base(chosen, files):
             yield Note(warning, is_warning=True)
         wardrobe.put_on(chosen)
-        expected = _logits(model)
+        expected = logits(model, tokenizer)
         # Otherwise the base's own modules would live beside the fused ones.
         wardrobe.forget()
         yield from _fuse_modules(model, options, should_stop)
@@ -162,7 +169,7 @@ def _is_quantized(files: ModelFiles) -> bool:
     return bool(files.config.get("quantization") or files.config.get("quantization_config"))
 
 
-def _load(files: ModelFiles, chosen: Chosen) -> tuple[nn.Module, Any, dict[str, Any]]:
+def load(files: ModelFiles, chosen: Chosen) -> tuple[nn.Module, Any, dict[str, Any]]:
     """Load the base in its own type."""
     import mlx_lm
 
@@ -193,10 +200,24 @@ def _fuse_modules(
         module: Any = model
         for part in name.split("."):
             module = module[int(part)] if part.isdecimal() else module[part]
-        fused = module.fuse(dequantize=options.dequantize)
+        fused = rounded_once(module, is_dequantized=options.dequantize)
         mx.eval(fused.parameters())
         model.update_modules(tree_unflatten([(name, fused)]))
         yield Note("fusing", done=done, total=len(names))
+
+
+def rounded_once(module: Any, *, is_dequantized: bool = False) -> nn.Module:
+    """Fuse one module in float32, and round the sum to the base's own type.
+
+    In 16 bits mlx-lm rounds the update and the sum, and leaves DoRA's sum in float32.
+    """
+    inner: nn.Module = module["linear"] if "linear" in module else module["embedding"]
+    arrays = flatten(inner.parameters()).values()
+    kind = next((array.dtype for array in arrays if array.dtype in TOLERANCE), mx.float32)
+    inner.set_dtype(mx.float32)
+    fused: nn.Module = module.fuse(dequantize=is_dequantized)
+    fused.set_dtype(kind)
+    return fused
 
 
 def _dequantized(model: nn.Module, config: dict[str, Any]) -> nn.Module:
@@ -244,8 +265,8 @@ def _verified(
     """
     import mlx_lm
 
-    model = mlx_lm.load(str(temporary))[0]
-    found = _logits(model)
+    model, tokenizer = mlx_lm.load(str(temporary))[:2]
+    found = logits(model, tokenizer)
     difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
     arrays = flatten(model.parameters()).values()
     is_quantized = any(array.dtype == mx.uint32 for array in arrays)
@@ -259,25 +280,20 @@ def _verified(
             f"{', --dequantize drops the second quantisation' if is_quantized else ''}.",
         )
     size = sum(path.stat().st_size for path in temporary.iterdir())
-    return Fused(folder, size, difference, tolerance)
+    dtype = str(next(a.dtype for a in arrays if a.dtype in TOLERANCE)).rpartition(".")[2]
+    return Fused(folder, size, difference, tolerance, dtype)
 
 
-def _logits(model: nn.Module) -> NDArray[np.float32]:
-    """``[T, V]`` in float32, of fixed tokens that every model has."""
+def logits(model: nn.Module, tokenizer: Any) -> NDArray[np.float32]:
+    """Return the logits of a fixed text, ``[T, V]`` in float32.
+
+    Text, not tokens drawn at random: what no model expects, 16 bits compute so badly that two
+    orders of the same sums are 40 % apart.
+    """
     model.eval()
-    tokens = np.random.default_rng(0).integers(0, _vocabulary(model), (1, CHECK_TOKENS))
-    logits = cast("mx.array", cast("Any", model)(mx.array(tokens)))
-    return np.array(logits[0].astype(mx.float32), np.float32)
-
-
-def _vocabulary(model: nn.Module) -> int:
-    """Tokens that surely have an embedding."""
-    sizes = [
-        array.shape[0]
-        for name, array in flatten(model.parameters()).items()
-        if name.endswith(("embed_tokens.weight", "wte.weight", "embeddings.weight"))
-    ]
-    return min(sizes, default=256)
+    tokens = list(tokenizer.encode(CHECK_TEXT))[:CHECK_TOKENS]
+    found = cast("mx.array", cast("Any", model)(mx.array([tokens])))
+    return np.array(found[0].astype(mx.float32), np.float32)
 
 
 def _go_on(should_stop: Callable[[], bool]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from engine.conversation import Conversation, Message, Sampling, Side, TalkEvent
+    from engine.events import MemoryPlan
     from engine.mailbox import Job
     from engine.use.chosen import Chosen
     from engine.use.wardrobe import Wardrobe
@@ -34,17 +35,24 @@ GIVEN_BACK = "The run has given its base weights back for now: go on with it, th
 class Talk:
     """One base, its adapters, and who talks to them."""
 
-    def __init__(self, chosen: Chosen, lend: Callable[[Job], None] | None = None) -> None:
+    def __init__(
+        self,
+        chosen: Chosen,
+        lend: Callable[[Job], None] | None = None,
+        plan: MemoryPlan | None = None,
+    ) -> None:
         """Make it; nothing is loaded yet.
 
         Args:
             chosen: the adapter to begin with.
             lend: does a job with a standing run's own model; None loads the base.
+            plan: that run's memory, which a talk with its model stays within.
         """
         self.chosen = chosen
         self.choices = siblings(chosen)
         """Checkpoints that can be switched to."""
         self._lend = lend
+        self._plan = plan
         self._events: list[TalkEvent] = []
         self._stop = threading.Event()
         self._is_closed = threading.Event()
@@ -58,16 +66,24 @@ class Talk:
 
     @property
     def needed_bytes(self) -> int:
-        """What talking takes, about: the weights if they are loaded, and both caches.
+        """What talking takes: a conversation's cache, and the weights where they are loaded.
+
+        A run that lends its model keeps its own adapters beside those of the checkpoint, and what
+        is taken stays within what its steps were planned with.
 
         Raises:
             ModelError: when the base is gone.
         """
-        files = base_files(self.chosen)
-        cache = 2 * files.cache_bytes(CHAT_TOKENS, 2)
-        if self._lend is not None:
-            return cache
-        return cache + files.weights_bytes + self.chosen.file.stat().st_size
+        from engine.answers import held_bytes
+        from engine.use.needed import answers_of, loaded_bytes
+
+        answering = answers_of(self.chosen).needed_bytes(CHAT_TOKENS, CHAT_TOKENS // 8)
+        if self._lend is None:
+            return loaded_bytes(self.chosen) + answering
+        needed = self.chosen.file.stat().st_size + answering
+        if self._plan is None:
+            return needed
+        return min(needed, self._plan.peak - self._plan.data - held_bytes(self._plan))
 
     def start(self) -> None:
         """Begin to load, or to ask the run for its model."""
@@ -202,7 +218,10 @@ class Talk:
 
 
 def open_talk(
-    name: str, model: str | None = None, lend: Callable[[Job], None] | None = None
+    name: str,
+    model: str | None = None,
+    lend: Callable[[Job], None] | None = None,
+    plan: MemoryPlan | None = None,
 ) -> Talk:
     """Find what to talk to, and check that nobody trains it right now.
 
@@ -210,6 +229,7 @@ def open_talk(
         name: ``RUN[@iteration]``, or a folder that mlx-lm trained.
         model: another base than the one that it names.
         lend: does a job with the model of a run that stands still in this process.
+        plan: that run's memory.
 
     Raises:
         InputError: when there is no such thing, its base is gone, or it is in training.
@@ -222,20 +242,23 @@ def open_talk(
             f"{run.name} is in training, and a second model would take its memory.",
             "Pause it first.",
         )
-    return Talk(chosen, lend)
+    return Talk(chosen, lend, plan)
 
 
 def _within_memory(wardrobe: Wardrobe, sampling: Sampling, prompt_tokens: int) -> Sampling:
-    """Shorten an answer to what a run's budget leaves.
+    """Shorten an answer to what a run's plan leaves.
 
     Raises:
         InputError: when it leaves nothing.
     """
     from engine.sample import sampling_within
 
-    if wardrobe.free_bytes is None or wardrobe.files is None:
+    if wardrobe.free_bytes is None or wardrobe.answers is None:
         return sampling
-    bounded = sampling_within(sampling, wardrobe.files, prompt_tokens, wardrobe.free_bytes)
+    bounded = sampling_within(sampling, wardrobe.answers, prompt_tokens, wardrobe.free_bytes)
     if bounded is None:
-        raise InputError("The run's budget leaves no memory for an answer.", "Begin anew.")
+        raise InputError(
+            f"The run's plan leaves no memory to answer {prompt_tokens:,} tokens.",
+            "Begin a new conversation, or end the run and talk then: lora-tui chat.",
+        )
     return bounded

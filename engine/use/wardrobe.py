@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import mlx.nn as nn
 
+    from engine.answers import AnswerShape
     from engine.config import RunConfig
     from engine.model import Adapted
     from engine.model_files import ModelFiles
@@ -59,6 +60,11 @@ class Wardrobe:
     @property
     def free_bytes(self) -> int | None:
         """What answers may take; None where nothing bounds it."""
+        return None
+
+    @property
+    def answers(self) -> AnswerShape | None:
+        """What decides the memory of an answer, where that is bounded."""
         return None
 
     @property
@@ -144,9 +150,20 @@ class Wardrobe:
 class LentWardrobe(Wardrobe):
     """A run's own model while it stands still; it gets everything back as it was."""
 
-    def __init__(self, adapted: Adapted, files: ModelFiles, budget_bytes: int) -> None:
+    def __init__(
+        self, adapted: Adapted, files: ModelFiles, answers: AnswerShape, most_bytes: int
+    ) -> None:
+        """Borrow.
+
+        Args:
+            adapted: the run's model.
+            files: its base's.
+            answers: what decides the memory of an answer.
+            most_bytes: what the run planned to take at its peak, all in all.
+        """
         super().__init__(adapted.model, adapted.tokenizer, files)
-        self._budget_bytes = budget_bytes
+        self._answers = answers
+        self._most_bytes = most_bytes
         self._own = trainable(self.model)
         """The run's trained arrays, as they are now."""
         named = cast("list[tuple[str, Any]]", self.model.named_modules())
@@ -161,8 +178,13 @@ class LentWardrobe(Wardrobe):
 
     @property
     def free_bytes(self) -> int | None:
-        """What the run's budget leaves."""
-        return self._budget_bytes - mx.get_active_memory()
+        """What the run's plan leaves."""
+        return self._most_bytes - mx.get_active_memory()
+
+    @property
+    def answers(self) -> AnswerShape:
+        """What decides the memory of an answer."""
+        return self._answers
 
     def put_on(self, chosen: Chosen) -> None:
         """Wear another checkpoint of the run for a while.

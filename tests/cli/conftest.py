@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.cli.program import Outcome
+from tests.cli.program import Outcome, run
 from tests.tiny import make_tiny_data, make_tiny_model
 from tui.cli import main
 
@@ -50,6 +50,16 @@ class Tiny:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
     return Tiny(folder, make_tiny_model(folder / "model"), make_tiny_data(folder / "data"))
+
+
+@pytest.fixture(scope="session")
+def home_of_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one run, called as the last of its folder."""
+    home = tmp_path_factory.mktemp("used")
+    config = tiny.config("used", learning_rate=1e-2)
+    outcome = run("run", config, "--plain", "--run-dir", str(home / "runs" / "town"), home=home)
+    assert outcome.code == 0, outcome.err
+    return home
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,24 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.program import PATIENCE, environment, run, spawn
+from engine.events import Paused, to_json
+from engine.lock import RunLock
+from tests.cli.program import PATIENCE, environment, spawn
+from tui.cli_use import _Teller as teller  # pyright: ignore[reportPrivateUsage]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.cli.conftest import Tiny
     from tests.cli.program import Outcome
-
-
-@pytest.fixture(scope="module")
-def home_of_run(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with one run, called as the last of its folder."""
-    home = tmp_path_factory.mktemp("used")
-    config = tiny.config("used", learning_rate=1e-2)
-    outcome = run("run", config, "--plain", "--run-dir", str(home / "runs" / "town"), home=home)
-    assert outcome.code == 0, outcome.err
-    return home
 
 
 @pytest.fixture
@@ -97,6 +90,23 @@ def test_it_is_fused_once(use: Callable[..., Outcome], home_of_run: Path) -> Non
     assert "exists already" in again.err
 
 
+def test_ctrl_c_in_the_middle_of_a_fuse(
+    use: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = teller.takes
+
+    def interrupted(self: teller, item: object) -> bool:
+        if "writing" in getattr(item, "message", ""):
+            raise KeyboardInterrupt
+        return real(self, item)
+
+    monkeypatch.setattr(teller, "takes", interrupted)
+    outcome = use("fuse", "town", "--save-path", str(tmp_path / "made" / "fused"))
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "Stopped. Nothing was written." in outcome.err
+    assert not list((tmp_path / "made").iterdir())
+
+
 def test_where_a_run_is(use: Callable[..., Outcome], home_of_run: Path) -> None:
     lines = [line.split(maxsplit=1) for line in use("where", "town").out.splitlines()]
     folder = home_of_run / "runs" / "town"
@@ -134,3 +144,58 @@ def test_runs_by_their_loss(use: Callable[..., Outcome]) -> None:
     listed = json.loads(use("runs", "--sort", "loss", "--json").out)
     losses = [one["val_loss"] for one in listed]
     assert losses == sorted(losses)
+
+
+@pytest.fixture
+def training(home_of_run: Path) -> Iterator[str]:
+    """Another run in that home, which somebody trains."""
+    folder = home_of_run / "runs" / "busy"
+    shutil.copytree(home_of_run / "runs" / "town", folder)
+    journal = folder / "events.jsonl"
+    whole = journal.read_text()
+    journal.write_text(whole[: whole.rindex('{"event": "ended"')])
+    lock = RunLock(folder / "run.lock")
+    lock.acquire()
+    yield folder.name
+    lock.release()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "town", "Rome?", "--max-tokens", "2"),
+        ("evaluate", "town", "--rows", "1"),
+        ("compare", "town@3", "town", "--rows", "1"),
+        ("fuse", "town"),
+    ],
+)
+def test_what_is_loaded_beside_a_run_in_training_is_said(
+    use: Callable[..., Outcome],
+    training: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+) -> None:
+    """Scripts are only told; a person is asked, and no is an answer."""
+    words += ("--save-path", str(tmp_path / "fused")) if words[0] == "fuse" else ()
+    outcome = use(*words)
+    assert outcome.code == 0, outcome.err
+    said = f"Warning: {training} is training on this machine. This loads a model beside it, about "
+    assert outcome.err.startswith(said)
+    assert outcome.out
+    monkeypatch.setattr("tui.terminal.has_person", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    refused = use(*words)
+    assert (refused.code, refused.out) == (0, "")
+    assert "Nothing was loaded." in refused.err
+    assert "loading" not in refused.err
+
+
+def test_a_run_that_stands_still_is_nothing_to_warn_of(
+    use: Callable[..., Outcome], training: str, home_of_run: Path
+) -> None:
+    paused = Paused(time=1.0, iteration=6, reason="asked")
+    with (home_of_run / "runs" / training / "events.jsonl").open("a") as journal:
+        journal.write(f"{to_json(paused)}\n")
+    assert "Warning" not in use("generate", "town", "Rome?", "--max-tokens", "2").err

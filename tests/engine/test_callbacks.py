@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import threading
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from engine.callbacks import LIMIT_SECONDS, Callbacks
 from engine.config import validate
 from engine.errors import ConfigError
 from engine.report_names import names_in
+from engine.reporters import step_numbers
 from engine.session import Session
 from tests.engine.samples import filled
 from tests.engine.workshop import PATIENCE, finish
@@ -21,7 +24,7 @@ from tests.engine.workshop import PATIENCE, finish
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.engine.workshop import Workshop
+    from tests.engine.workshop import Finished, Workshop
 
 
 class Heard:
@@ -144,8 +147,6 @@ def test_reporters_are_known_by_name() -> None:
 def test_a_reporter_that_is_not_installed_is_said(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "trackio", None)
     run = finish(workshop.session(report_to="trackio", iters=2))
     assert run.ended.status == "completed"
@@ -154,18 +155,41 @@ def test_a_reporter_that_is_not_installed_is_said(
     assert "uv pip install trackio" in said + (log.read_text() if log.exists() else "")
 
 
-def journal_losses(run: Any) -> list[float]:
-    return [step.loss for step in run.of(ev.Step)]
+def in_journal(run: Finished) -> dict[str, list[tuple[int, float]]]:
+    """Every figure that reporters plot, by name, with its iteration."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for event in run.events:
+        if isinstance(event, ev.Step):
+            values = step_numbers(event)
+        elif isinstance(event, ev.Evaluated):
+            values = {"val_loss": event.val_loss}
+        else:
+            continue
+        for name, value in values.items():
+            found.setdefault(name, []).append((event.iteration, value))
+    assert len(found["train_loss"]) == 4
+    assert len(found["val_loss"]) == 3
+    return found
+
+
+def losses_in(run: Finished) -> dict[str, list[tuple[int, float]]]:
+    """What mlx-lm's own callbacks are given of a run that reports every step."""
+    return {name: in_journal(run)[name] for name in ("train_loss", "val_loss")}
 
 
 def test_tensorboard_has_the_journals_numbers(workshop: Workshop) -> None:
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     run = finish(workshop.session(report_to="tensorboard", iters=4))
-    found = reader.EventAccumulator(str(run.directory.path / "tensorboard")).Reload()
-    losses = [found.Tensors("train_loss")[i].tensor_proto.float_val[0] for i in range(4)]
-    assert losses == pytest.approx(journal_losses(run))
-    steps = [entry.step for entry in found.Tensors("val_loss")]
-    assert steps == [e.iteration for e in run.of(ev.Evaluated)]
+    found = EventAccumulator(str(run.directory.path / "tensorboard")).Reload()
+    expected = in_journal(run)
+    tags: Any = found.Tags()["tensors"]
+    assert set(tags) == set(expected)
+    for name, points in expected.items():
+        entries = [(e.step, e.tensor_proto.float_val[0]) for e in found.Tensors(name)]
+        assert [step for step, _ in entries] == [iteration for iteration, _ in points]
+        # Its files hold 32 bits.
+        assert [v for _, v in entries] == pytest.approx([v for _, v in points], rel=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -173,33 +197,54 @@ def test_trackio_has_the_journals_numbers(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    storage = pytest.importorskip("trackio.sqlite_storage").SQLiteStorage
+    from trackio.sqlite_storage import SQLiteStorage
+
     run = finish(workshop.session(report_to="trackio", project_name="tests", iters=4))
-    logged = storage.get_logs("tests", run.directory.name)
-    assert [row["train_loss"] for row in logged if "train_loss" in row] == journal_losses(run)
+    logged = SQLiteStorage.get_logs("tests", run.directory.name)
+    for name, points in in_journal(run).items():
+        assert [(row["step"], row[name]) for row in logged if name in row] == points, name
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wandb without a network, and without words."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlx_lms_wandb_object_works_as_a_callback(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
+@pytest.mark.usefixtures("offline")
+def test_wandb_has_the_journals_numbers(workshop: Workshop) -> None:
+    run = finish(workshop.session(report_to="wandb", iters=4, steps_per_report=1))
+    assert not [event for event in run.of(ev.Warned) if "wandb" in event.message]
+    (file,) = run.directory.path.rglob("*.wandb")
+    assert wandb_history(file) == losses_in(run)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("offline")
+def test_mlx_lms_wandb_object_works_as_a_callback(workshop: Workshop, tmp_path: Path) -> None:
+    import wandb
     from mlx_lm.tuner.callbacks import WandBCallback
 
     theirs = WandBCallback("tests", str(tmp_path), {})
     run = finish(session_with(workshop, theirs, iters=4, steps_per_report=1))
     wandb.finish()
     (file,) = tmp_path.rglob("*.wandb")
-    assert wandb_history(file, "train_loss") == journal_losses(run)
+    assert wandb_history(file) == losses_in(run)
 
 
-def wandb_history(file: Path, name: str) -> list[float]:
-    """Read a figure back from wandb's offline file: LevelDB's log format after seven bytes."""
-    record_of = pytest.importorskip("wandb.proto.wandb_internal_pb2").Record
+def wandb_history(file: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read losses back from wandb's offline file: LevelDB's log format after seven bytes."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    record_of: Any = getattr(wandb_internal_pb2, "Record")  # noqa: B009 - made at run time
+
+    # A run that is finished may still be on its way to the file; the writer's end waits for it.
+    wandb.teardown()
     data, at, whole = file.read_bytes(), 7, b""
-    found: list[float] = []
+    found: dict[str, list[tuple[int, float]]] = {"train_loss": [], "val_loss": []}
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:
             at += 32768 - at % 32768
@@ -211,6 +256,31 @@ def wandb_history(file: Path, name: str) -> list[float]:
             record = record_of()
             record.ParseFromString(whole)
             items = record.history.item
-            found += [json.loads(i.value_json) for i in items if name in (i.key, *i.nested_key)]
+            values = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+            for name in found.keys() & values.keys():
+                found[name].append((values["_step"], values[name]))
             whole = b""
     return found
+
+
+def test_swanlab_is_used_as_mlx_lm_uses_it(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package is in none of our groups: a stand-in writes down what it is asked for."""
+    logged: list[tuple[int, dict[str, Any]]] = []
+    begun: list[dict[str, Any]] = []
+    ended: list[bool] = []
+    module = ModuleType("swanlab")
+    module.init = lambda **settings: begun.append(settings)  # pyright: ignore[reportAttributeAccessIssue]
+    module.log = lambda values, step: logged.append((step, values))  # pyright: ignore[reportAttributeAccessIssue]
+    module.finish = lambda: ended.append(True)  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "swanlab", module)
+    monkeypatch.setattr("mlx_lm.tuner.callbacks.swanlab", module)
+    run = finish(
+        workshop.session(report_to="swanlab", project_name="tests", iters=4, steps_per_report=1)
+    )
+    assert [settings["project"] for settings in begun] == ["tests"]
+    assert begun[0]["config"]["iters"] == 4
+    for name, points in losses_in(run).items():
+        assert [(step, values[name]) for step, values in logged if name in values] == points
+    assert ended == [True]

@@ -99,7 +99,7 @@ def test_the_plan_in_json_has_the_fixed_keys() -> None:
     } <= set(values)
     assert set(values["memory"]) == {
         *("base", "adapters", "gradients", "optimizer", "activations"),
-        *("tail", "data", "other", "peak"),
+        *("tail", "data", "other", "samples", "peak"),
     }
     assert set(values["seconds"]) == {"low", "high"}
     assert values["trainable_parameters"] == 36_929_536

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -263,6 +264,30 @@ def test_gguf_only_where_mlx_lm_can(trained: Finished, tmp_path: Path) -> None:
         list(fuse(choose(named(trained)), tmp_path / "f", FuseOptions(gguf=True), never))
 
 
+def test_a_llama_is_written_as_gguf_too(workshop: Workshop) -> None:
+    llama = make_tiny_model(workshop.folder / "llama", model_type="llama")
+    weights = load_file(llama / "model.safetensors")
+    kept = {name: array for name, array in weights.items() if not name.endswith("bias")}
+    save_file(kept, llama / "model.safetensors", {"format": "mlx"})
+    run = workshop.run(model=str(llama), iters=1)
+    *_, fused = fuse(choose(named(run)), workshop.folder / "gguf", FuseOptions(gguf=True), never)
+    assert isinstance(fused, Fused)
+    assert (fused.path / fusing.GGUF_NAME).read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_what_16_bits_round_is_within_their_tolerance(workshop: Workshop, kind: str) -> None:
+    """And the sum of base and adapter is rounded once: DoRA's would be left in 32 bits."""
+    run = workshop.run(fine_tune_type="dora", learning_rate=1e-2, num_layers=1)
+    folder = workshop.folder / "narrow"
+    *_, fused = fuse(choose(named(run)), folder, FuseOptions(dtype=kind), never)
+    assert isinstance(fused, Fused)
+    assert fused.dtype == kind
+    assert 0 < fused.difference <= fused.tolerance
+    arrays = cast("dict[str, mx.array]", mx.load(str(folder / "model.safetensors")))
+    assert {str(array.dtype) for array in arrays.values()} == {f"mlx.core.{kind}"}
+
+
 def nothing_left(folder: Path) -> bool:
     return not list(folder.iterdir())
 
@@ -272,6 +297,19 @@ def test_a_full_disk_is_seen_before_anything_is_loaded(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DiskFullError):
+        list(fuse(choose(named(trained)), tmp_path / "fused", FuseOptions(), never))
+    assert nothing_left(tmp_path)
+
+
+def test_a_disk_that_fills_up_while_it_is_written_leaves_nothing(
+    trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, *_: object) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fusing, "_write", full)
     with pytest.raises(DiskFullError):
         list(fuse(choose(named(trained)), tmp_path / "fused", FuseOptions(), never))
     assert nothing_left(tmp_path)
@@ -294,9 +332,9 @@ def test_a_fuse_that_is_stopped_leaves_nothing(
 def test_what_is_not_the_same_model_never_appears(
     trained: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fusing._logits  # pyright: ignore[reportPrivateUsage]
+    real = fusing.logits
     factors: Iterator[float] = iter((1.0, 1.5))
-    monkeypatch.setattr(fusing, "_logits", lambda model: real(model) * next(factors))
+    monkeypatch.setattr(fusing, "logits", lambda *given: real(*given) * next(factors))
     with pytest.raises(RunError, match="not the same as base and adapter"):
         list(fuse(choose(named(trained)), tmp_path / "fused", FuseOptions(), never))
     assert nothing_left(tmp_path)

@@ -82,8 +82,10 @@ def test_it_is_heard_to_learn(trained: Session) -> None:
     losses = [e.val_loss for e in trained.events if isinstance(e, ev.Evaluated)]
     print(losses)
     assert losses[-1] < 0.6 * losses[0]
-    plan = next(e.budget for e in trained.events if isinstance(e, ev.Started))
-    assert max(e.memory.peak for e in trained.events if isinstance(e, ev.Step)) < plan
+    plan = next(e.plan.peak for e in trained.events if isinstance(e, ev.Started))
+    peaks = [e.memory.peak for e in trained.events if isinstance(e, (ev.Step, ev.Sampled))]
+    print("planned", plan, "taken", max(peaks))
+    assert max(peaks) <= 1.12 * plan
 
 
 def test_chat_shows_both_voices(trained: Session) -> None:
