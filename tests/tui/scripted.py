@@ -53,6 +53,8 @@ class ScriptedRun:
         self.pending: list[str] = []
         """What was asked and not answered yet."""
         self.is_standing_still = False
+        self.talk = ScriptedTalk()
+        """Whom the chat talks to."""
 
     @property
     def events(self) -> list[ev.Event]:
@@ -108,7 +110,7 @@ class ScriptedRun:
     def open_talk(self, iteration: int | None) -> TalkControls:
         """Somebody scripted to talk to."""
         self.calls.append(f"talk: {iteration}")
-        return ScriptedTalk()
+        return self.talk
 
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
