@@ -130,7 +130,7 @@ KEYS: tuple[Key, ...] = (
         "Back to all panes, or home from a run that is over", in_footer=True, is_command=False),
     Key("checkpoint", "checkpoint.open", "enter", "enter", "open_checkpoint", "open",
         "All about the checkpoint, and what to do with it", in_footer=True, is_command=False),
-    Key("checkpoint", "checkpoint.resume", "r", "r", "resume_checkpoint", "resume from it",
+    Key("checkpoint", "checkpoint.resume", "r", "r", "resume_checkpoint", "new run",
         "Begin a new run that goes on from there", in_footer=True),
     Key("checkpoint", "checkpoint.try", "t", "t", "try_checkpoint", "try it",
         "Talk with the model as it was then", in_footer=True),

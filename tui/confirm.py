@@ -40,6 +40,7 @@ class Question(ModalScreen[str]):
     Question {
         align: center middle;
         background: $background 60%;
+        &:ansi { background: ansi_default; }
     }
     Question > Vertical {
         width: 58;
@@ -59,7 +60,7 @@ class Question(ModalScreen[str]):
         background: transparent;
         &:focus { border: none; background-tint: transparent; }
     }
-    Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold reverse; }
+    Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold underline; }
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class WordQuestion(ModalScreen[str]):
     WordQuestion {
         align: center middle;
         background: $background 60%;
+        &:ansi { background: ansi_default; }
     }
     WordQuestion > Vertical {
         width: 58;

@@ -87,7 +87,8 @@ async def _assert_drawn(
             app.theme = theme
             await seen.pilot.resize_terminal(*size)
             await _settle(seen)
-            pictures[name] = app.export_screenshot(simplify=True)
+            # One run of text a row would be drawn where the viewer's font puts it.
+            pictures[name] = app.export_screenshot(simplify=name not in WITHOUT_COLOURS)
     # All of them, so that one run of --snapshot-update is enough.
     drawn = snapshot.use_extension(SVGImageExtension)
     assert [name for name, picture in pictures.items() if drawn(name=name) != picture] == []

@@ -212,7 +212,7 @@ class ScriptedRun:
                 self._say(self._sampled("The capital of France is Paris."))
             case _:
                 self._save("stop")
-                self.end("stopped", "asked")
+                self.end("stopped", "as asked")
 
     def _say(self, event: ev.Event) -> None:
         self.log.append(event)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from textual.widgets import Input
 
-from tests.tui.conftest import Watched
 from tests.tui.drawing import Snapshot, assert_looks, assert_sizes, pressing
 from tests.tui.scripted import START, trained
 from tests.tui.world import FIRST, HOME, World
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from textual.screen import Screen
 
+    from tests.tui.conftest import Watched
     from tui.controls import HomeData
 
 FIRST_LOOK = replace(HOME, runs=None)
@@ -114,7 +114,7 @@ def over() -> LoraTuiApp:
         return FuseScreen(run, iteration, (sys.executable, "-uc", FUSING))
 
     run, world = trained(2600), World()
-    run.end("stopped", "asked")
+    run.end("stopped", "as asked")
     return LoraTuiApp(run, world.home, world.doors(), world.bench(fuse), now=run.now)
 
 

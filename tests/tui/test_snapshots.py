@@ -96,7 +96,6 @@ SCREENS = {
     "looking_back": Scene(completed, (*["left"] * 20, "z")),
     "memory": Scene(training, ("tab", "enter")),
     "help": Scene(early, ("question_mark",)),
-    "palette": Scene(early, ("ctrl+p",)),
     "leaving": Scene(early, ("q",)),
 }
 """Drawn in every look."""
@@ -111,6 +110,7 @@ STATES = {
     "checkpoints": Scene(training, (*["tab"] * 4, "enter")),
     "log": Scene(training, (*["tab"] * 5, "enter")),
     "samples": Scene(training, (*["tab"] * 6, "enter")),
+    "palette": Scene(early, ("ctrl+p",)),
     "aborting": Scene(early, ("a",)),
     "leaving_while_loading": Scene(loading, ("q",)),
 }
@@ -118,13 +118,9 @@ STATES = {
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-async def test_screen(
-    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, screen: str
-) -> None:
+async def test_screen(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, screen: str) -> None:
     scene = SCREENS[screen]
-    await assert_looks(
-        snapshot, monkeypatch, lambda: app_for(scene.make()), pressing(*scene.keys)
-    )
+    await assert_looks(snapshot, monkeypatch, lambda: app_for(scene.make()), pressing(*scene.keys))
 
 
 @pytest.mark.parametrize("state", STATES)
