@@ -191,7 +191,7 @@ KEYS: tuple[Key, ...] = (
     Key("app", "app.quit", "q", "q", "app.leave", "quit",
         "Leave; asks while a run goes on", in_footer=True),
     Key("app", "app.help", "question_mark", "?", "app.help", "help",
-        "This page", in_footer=True),
+        "Every key, and what the signs mean", in_footer=True),
     Key("app", "app.palette", "ctrl+p", "ctrl+p", "app.command_palette", "commands",
         "Find any command by name", is_command=False),
     Key("app", "app.interrupt", "ctrl+c,ctrl+q", "ctrl+c", "app.interrupt", "stop and leave",

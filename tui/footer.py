@@ -11,7 +11,7 @@ from textual.widgets._footer import FooterKey
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-_ALWAYS = ("app.leave", "app.help", "go_back")
+_ALWAYS = ("app.leave", "app.help", "go_back", "end_filter", "leave_chat", "stop_reply")
 """What a person who is lost needs."""
 
 

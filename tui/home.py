@@ -303,7 +303,8 @@ class HomeScreen(Screen[None]):
         """Ask for words to look for."""
         words = self.query_one("#filter", Input)
         words.display = True
-        words.focus()
+        # At once, not soon: what is typed quickly must not be taken for other keys.
+        self.set_focus(words)
         self.refresh_bindings()
 
     def action_end_filter(self) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.tui.conftest import Watched
     from tui.controls import HomeData
 
+PLANNING = "working it out…"
 FIRST_LOOK = replace(HOME, runs=None)
 
 
@@ -62,9 +63,9 @@ def filling_in(key: str = "", value: str = "") -> Callable[[Watched], Awaitable[
             field = screen.query_one(f"#{key}", Input)
             field.focus()
             field.value = value
-            # Not what the timer does: it would be waited for.
-            screen._plan_again()  # pyright: ignore[reportPrivateUsage]
-            await seen.app.workers.wait_for_complete()
+            for is_planning in (True, False):
+                while (PLANNING in seen.text()) != is_planning:
+                    await seen.pilot.pause(0.02)
 
     return act
 
