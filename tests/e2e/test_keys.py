@@ -166,7 +166,7 @@ def storm(shell: Shell) -> None:
     shell.resize(40, 12)
     shell.wait_for("too small: 40×12", PATIENCE)
     shell.resize(*SIZE)
-    for words in ("─ memory", "tok/s", "checkpoints", "? help"):
+    for words in ("▸ loss", "─ memory", "tok/s", "checkpoints", "? help"):
         shell.wait_for(words, PATIENCE)
 
 
