@@ -14,6 +14,7 @@ from tests.e2e.noise import SAID, WORD, make_site
 from tests.e2e.shell import Shell
 from tests.tmux import HAS_TMUX, NEEDS_TMUX
 from tui.bindings import keys
+from tui.zoom import LEAST_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,8 @@ PATIENCE = 60.0
 SIZE = (110, 36)
 STORM = 60
 """Sizes that the window takes one after the other."""
+ENOUGH = LEAST_STEPS + 8
+"""Steps of which a part can be looked at."""
 PLACES = ("run", "chart", "panes", "pane", "checkpoint", "back", "app")
 """What a dashboard's keys belong to."""
 
@@ -122,7 +125,7 @@ OVER = (
     Press("", "Down", ""),
     Press("checkpoint.compare", "v", "beside another"),
     Press("", "Escape", "not beside another"),
-    Press("checkpoint.reveal", "o", "_adapters.safetensors"),
+    Press("checkpoint.reveal", "o", "Copied"),
     Press("checkpoint.delete", "DC", "esc"),
     Press("", "Escape", "■ stopped"),
     Press("checkpoint.fuse", "f", "╭─ fuse"),
@@ -187,6 +190,12 @@ def suspend(shell: Shell, run: Path) -> None:
     )
 
 
+def steps(screen: str) -> int:
+    """Read off how many steps were trained."""
+    found = re.search(r"([\d,]+) / 1,000,000", screen)
+    return int(found[1].replace(",", "")) if found else 0
+
+
 def press(shell: Shell, presses: Iterable[Press]) -> None:
     for each in presses:
         each.do(shell)
@@ -210,6 +219,7 @@ def test_every_key_of_a_run_in_a_terminal_with_noisy_libraries(
         press(shell, TRAINING)
         storm(shell)
         suspend(shell, run)
+        shell.wait_until(lambda screen: steps(screen) >= ENOUGH, 2 * PATIENCE, "it is too slow")
         press(shell, PAUSED)
         pan(shell)
         press(shell, (*ZOOMED, *OVER))

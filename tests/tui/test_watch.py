@@ -64,7 +64,7 @@ def test_the_end_answers_everything() -> None:
     watch.ask("sample")
     watch.ask("stop")
     assert watch.is_stopping
-    run.end("stopped", "asked")
+    run.end("stopped", "as asked")
     watch.poll()
     assert watch.asked == []
     assert watch.is_over
