@@ -27,8 +27,10 @@ def make_noise():
 def wait_for_the_model():
     while "mlx_lm" not in sys.modules:
         time.sleep(0.1)
-    warnings.simplefilter("always")
-    make_noise()
+    # What other commands say is shown to whoever started them.
+    if "run" in sys.argv:
+        warnings.simplefilter("always")
+        make_noise()
 
 threading.Thread(target=wait_for_the_model, daemon=True).start()
 """
