@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from textual.app import App
@@ -58,7 +60,9 @@ class LeavingApp(App[None]):
         """Give the shell back for now; training stands still with everything else."""
         if self.is_headless:
             return
-        with self.suspend():
+        # Textual gives the terminal to whatever prints meanwhile, on other threads too.
+        out, err = sys.stdout, sys.stderr
+        with self.suspend(), redirect_stdout(out), redirect_stderr(err):
             signals.say("lora-tui is suspended, and training with it. fg goes on.")
             signals.stop_process_group()
         self.notify("Training stood still while lora-tui was suspended.")
