@@ -28,9 +28,7 @@ class Shell(Terminal):
             own["PYTHONPATH"] = f"{site}:{own['PYTHONPATH']}"
         self._patience = 60.0
         super().__init__("bash --norc --noprofile -i", cwd=ROOT, environment=own, size=size)
-        self.wait_until(
-            lambda screen: screen.rstrip().endswith(PROMPTS), self._patience, "no prompt"
-        )
+        self._wait_for_prompt()
 
     @property
     def screen(self) -> str:
@@ -39,9 +37,14 @@ class Shell(Terminal):
         assert not self.forbidden or self.forbidden not in screen, screen
         return screen
 
+    def _wait_for_prompt(self) -> str:
+        return self.wait_until(
+            lambda screen: screen.rstrip().endswith(PROMPTS), self._patience, "no prompt"
+        )
+
     def start(self, *arguments: str) -> None:
         """Start ``lora-tui`` in the foreground, on an empty screen."""
-        self.type(f"clear; {shlex.join([PROGRAM, *arguments])}; echo code $?; stty -a")
+        self.type(f"clear; {shlex.join([PROGRAM, *arguments])}")
 
     def type(self, line: str) -> None:
         """Type a line and enter."""
@@ -54,17 +57,19 @@ class Shell(Terminal):
 
     def wait_for_code(self, code: int) -> str:
         """Wait for the program's end, and see that it left the terminal as it found it."""
-        words = self.wait_until(
+        words = self._wait_for_prompt()
+        self.type("echo code $?; stty -a")
+        told = self.wait_until(
             lambda screen: re.search(r"^code \d+\n[\s\S]*echo", screen, re.MULTILINE),
             self._patience,
-            "it did not end",
+            "no code",
         )
-        assert f"code {code}\n" in words, words
+        assert f"\ncode {code}\n" in told, told
         assert "Traceback" not in words, words
         state = self._say(
             "display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag}"
         )
         assert state.split() == ["0", "1", "0"], f"alternate screen, cursor, mouse: {state}"
-        settings = set(words.replace(";", " ").split())
+        settings = set(told.replace(";", " ").split())
         assert {"echo", "icanon", "isig", "opost"} <= settings, settings
         return words
