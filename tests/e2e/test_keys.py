@@ -183,7 +183,8 @@ def suspend(shell: Shell, run: Path) -> None:
     shell.wait_for("\n42", PATIENCE)
     assert (run / "events.jsonl").stat().st_size == size
     shell.type("fg")
-    shell.wait_for("stood still while lora-tui was suspended", PATIENCE)
+    shell.wait_for("stood still", PATIENCE)
+    shell.wait_until(lambda screen: "stood still" not in screen, PATIENCE, "the notice stays")
     shell.wait_for("● training", PATIENCE)
     shell.wait_until(
         lambda _: (run / "events.jsonl").stat().st_size > size, PATIENCE, "it did not go on"
