@@ -117,7 +117,7 @@ OVER = (
     Press("chart.step_later", "S-Right", "looking back at 2 ·"),
     Press("chart.step_earlier", "S-Left", "looking back at 1 ·"),
     Press("chart.last", "End", "not looking back at"),
-    Press("run.try", "t", "Say something"),
+    Press("run.try", "t", r"Ready\."),
     Press("", "Escape", "■ stopped"),
     Press("", "Tab Tab Tab Tab", "▸ checkpoints"),
     Press("checkpoint.open", "Enter", "copy the path"),
@@ -130,7 +130,7 @@ OVER = (
     Press("", "Escape", "not are you sure|delete this checkpoint"),
     Press("checkpoint.fuse", "f", "╭─ fuse"),
     Press("", "Escape", "not ╭─ fuse"),
-    Press("checkpoint.try", "t", "Say something"),
+    Press("checkpoint.try", "t", r"Ready\."),
     Press("", "Escape", "■ stopped"),
 )
 HOME = (
