@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 HAS_TMUX = shutil.which("tmux") is not None
@@ -62,9 +62,17 @@ class Terminal:
         Raises:
             AssertionError: with the screen, when it does not in time.
         """
+        return self.wait_until(lambda screen: text in screen, seconds, f"no {text!r}")
+
+    def wait_until(self, is_so: Callable[[str], object], seconds: float, otherwise: str) -> str:
+        """Return the screen once something is so about it.
+
+        Raises:
+            AssertionError: with the screen, when it is not so in time.
+        """
         end = time.monotonic() + seconds
-        while text not in (screen := self.screen):
-            assert time.monotonic() < end, f"no {text!r} within {seconds:g} s:\n{screen}"
+        while not is_so(screen := self.screen):
+            assert time.monotonic() < end, f"{otherwise} within {seconds:g} s:\n{screen}"
             time.sleep(LOOK_SECONDS)
         return screen
 

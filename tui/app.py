@@ -18,7 +18,7 @@ from tui.help import HelpScreen
 from tui.home import HomeScreen
 from tui.leaving import LeavingApp
 from tui.settings import Settings, shown_keys
-from tui.themes import THEMES
+from tui.themes import THEMES, WITHOUT_EMOJI
 from tui.watch import RunWatch
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class LoraTuiApp(LeavingApp):
     """Home and dashboard; whoever runs it joins the trainer afterwards."""
 
     TITLE = "lora-tui"
+    CSS = WITHOUT_EMOJI
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("app")]
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from engine.conversation import (
     SIDES,
@@ -21,6 +21,7 @@ from engine.conversation import (
 )
 from engine.errors import LoraTuiError
 from tui.bindings import bindings
+from tui.footer import KeyFooter
 from tui.words import size
 
 if TYPE_CHECKING:
@@ -98,13 +99,17 @@ class ChatScreen(Screen[None]):
             height: 1fr;
             padding: 0 1;
             border: round $foreground 30%;
+            border-title-color: $foreground;
             border-title-style: bold;
             border-subtitle-color: $text-muted;
             scrollbar-size-vertical: 1;
         }
         .side Static { height: auto; }
         #base-side { color: $text-muted; }
-        Input { height: 3; border: round $primary; background: $background; }
+        Input {
+            height: 3; border: round $primary; background: $background;
+            &:focus { border: round $primary; }
+        }
         Footer { background: $surface; }
     }
     """
@@ -143,7 +148,7 @@ class ChatScreen(Screen[None]):
                     yield Static(id=f"{side}-said", markup=False)
         yield Static(id="chat-status", markup=False)
         yield Input(placeholder="Say something, and enter")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Say what it takes, and begin to load."""

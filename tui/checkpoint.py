@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BOX = """
     {name} {{ align: center middle; background: $background 60%; }}
+    {name}:ansi {{ background: ansi_default; }}
     {name} > .box {{
         width: 76; max-width: 96%; height: auto; max-height: 96%; padding: 0 2;
         background: $surface; border: round $primary;

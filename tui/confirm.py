@@ -44,6 +44,7 @@ class Question(ModalScreen[str]):
     Question {
         align: center middle;
         background: $background 60%;
+        &:ansi { background: ansi_default; }
     }
     Question > Vertical {
         width: 58;
@@ -63,7 +64,7 @@ class Question(ModalScreen[str]):
         background: transparent;
         &:focus { border: none; background-tint: transparent; }
     }
-    Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold reverse; }
+    Question OptionList:nocolor > .option-list--option-highlighted { text-style: bold underline; }
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class WordQuestion(ModalScreen[str]):
     WordQuestion {
         align: center middle;
         background: $background 60%;
+        &:ansi { background: ansi_default; }
     }
     WordQuestion > Vertical {
         width: 58;

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Horizontal
 from textual.message import Message
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.errors import LoraTuiError
 from tui.beacon import Beacon
 from tui.bindings import bindings
 from tui.chat import ChatScreen
 from tui.filter_box import FilterBox
+from tui.footer import KeyFooter
 from tui.header import Header
 from tui.home import HomeScreen
 from tui.panes.checkpoints import CheckpointsPane
@@ -138,7 +139,7 @@ class Dashboard(ReportingScreen):
         with Horizontal(id="bottom", classes="row"):
             yield LogPane()
             yield SamplesPane()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Tell the terminal too, except while the shell has it."""

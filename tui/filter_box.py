@@ -32,6 +32,7 @@ class FilterBox(ModalScreen[None]):
             background: $surface;
             border-title-color: $primary;
             border-subtitle-color: $text-muted;
+            &:focus { border: round $primary; }
         }
     }
     """

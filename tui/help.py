@@ -48,6 +48,7 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen {
         align: center middle;
         background: $background;
+        &:ansi { background: ansi_default; }
     }
     HelpScreen > VerticalScroll {
         width: 76;

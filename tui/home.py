@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 
 from engine.errors import LoraTuiError
 from tui import asking, home_rows
 from tui.bindings import bindings
 from tui.confirm import CHANGE, DELETE, START, delete_run_question, misfit_question
+from tui.footer import KeyFooter
 from tui.home_rows import DEMO, SORTS, chosen, preset_details, preset_row, run_details, run_row
 from tui.shelf import Shelf
 from tui.words import size
@@ -105,7 +106,7 @@ class HomeScreen(Screen[None]):
             yield Shelf(id="presets", markup=False)
             yield Static(id="details", markup=False)
             yield Static(id="machine-line", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyFooter()
 
     def on_mount(self) -> None:
         """Show what is there at once, and look for the rest."""
@@ -270,7 +271,7 @@ class HomeScreen(Screen[None]):
             case "new_run":
                 return doors is not None and doors.planner is not None
             case "filter" | "sort":
-                return len(self._home.runs or ()) > 1
+                return len(self._home.runs or ()) > 1 and not self.query_one("#filter").has_focus
             case "measure":
                 return doors is not None and doors.measure is not None and self._may_measure
             case "end_filter":
@@ -302,7 +303,8 @@ class HomeScreen(Screen[None]):
         """Ask for words to look for."""
         words = self.query_one("#filter", Input)
         words.display = True
-        words.focus()
+        # At once, not soon: what is typed quickly must not be taken for other keys.
+        self.set_focus(words)
         self.refresh_bindings()
 
     def action_end_filter(self) -> None:

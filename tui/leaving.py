@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from textual.app import App
@@ -83,7 +85,9 @@ class LeavingApp(App[None]):
         if self.is_headless:
             return
         goes_on = self.run_watch is not None and self.run_watch.controls.outlives_app
-        with self.suspend():
+        # Textual gives the terminal to whatever prints meanwhile, on other threads too.
+        out, err = sys.stdout, sys.stderr
+        with self.suspend(), redirect_stdout(out), redirect_stderr(err):
             signals.say(_SUSPENDED_ALONE if goes_on else _SUSPENDED)
             signals.stop_process_group()
         if not goes_on:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Label, Select, Static
+from textual.widgets import Input, Label, Select, Static
 
 from engine.errors import LoraTuiError
 from tui import asking
 from tui.bindings import bindings
 from tui.confirm import START, misfit_question
 from tui.draft import SETTINGS, Draft, Outlook
+from tui.footer import KeyFooter
 from tui.outlook import outlook_content
 from tui.words import shorten
 
@@ -118,7 +119,7 @@ class NewRunScreen(Screen[Drafted | None]):
             with VerticalScroll(id="plan") as plan:
                 plan.border_title = "plan"
                 yield Static(id="outlook", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyFooter()
 
     def _row(self, setting: Setting) -> ComposeResult:
         with Horizontal(classes="setting", id=f"row-{_place(setting.key)}"):

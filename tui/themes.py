@@ -46,3 +46,5 @@ LORA_LIGHT = Theme(
 )
 THEMES = (LORA_DARK, LORA_LIGHT)
 DEFAULT_THEME = LORA_DARK.name
+WITHOUT_EMOJI = "CommandPalette SearchIcon { display: none; }"
+"""Not every terminal has the palette's magnifying glass."""

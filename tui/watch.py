@@ -48,10 +48,10 @@ FOLD_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Something asked of the run, and how much of its kind had happened by then."""
+    """Something asked of the run, and what had happened of its kind by then."""
 
     request: Request
-    happened: int
+    happened: float
 
 
 class RunWatch:
@@ -263,7 +263,11 @@ class RunWatch:
     def _is_answered(self, asked: Asked) -> bool:
         return self.is_over or self._happened(asked.request) != asked.happened
 
-    def _happened(self, request: Request) -> int:
+    def _happened(self, request: Request) -> float:
+        """Give what is another number once the request is answered.
+
+        Not how many there are: a checkpoint may take the place of one, and old ones go.
+        """
         view = self.view
         match request:
             case "pause":
@@ -271,11 +275,11 @@ class RunWatch:
             case "resume":
                 return int(view.status == "training")
             case "checkpoint":
-                return len(view.checkpoints)
+                return view.checkpoints[-1].time if view.checkpoints else 0
             case "evaluate":
                 return len(view.evaluations)
             case "sample":
-                return len(view.samples)
+                return view.samples[-1].time if view.samples else 0
             case "stop" | "detach":
                 return 0
 

@@ -53,6 +53,8 @@ class ScriptedRun:
         self.pending: list[str] = []
         """What was asked and not answered yet."""
         self.is_standing_still = False
+        self.talk = ScriptedTalk()
+        """Whom the chat talks to."""
 
     @property
     def events(self) -> list[ev.Event]:
@@ -120,7 +122,7 @@ class ScriptedRun:
     def open_talk(self, iteration: int | None) -> TalkControls:
         """Somebody scripted to talk to."""
         self.calls.append(f"talk: {iteration}")
-        return ScriptedTalk()
+        return self.talk
 
     def is_alive(self) -> bool:
         """Whether it was started and has not ended."""
@@ -222,7 +224,7 @@ class ScriptedRun:
                 self._say(self._sampled("The capital of France is Paris."))
             case _:
                 self._save("stop")
-                self.end("stopped", "asked")
+                self.end("stopped", "as asked")
 
     def _say(self, event: ev.Event) -> None:
         self.log.append(event)

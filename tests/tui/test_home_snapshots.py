@@ -2,102 +2,145 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from textual.widgets import Input
 
-from tests.tui.conftest import until_begun
+from tests.tui.drawing import Snapshot, assert_looks, assert_sizes, pressing
 from tests.tui.scripted import START, trained
-from tests.tui.world import FIRST, World
+from tests.tui.world import FIRST, HOME, World
 from tui.app import LoraTuiApp
+from tui.checkpoint import CheckpointScreen, CompareScreen
+from tui.confirm import Question, WordQuestion
+from tui.fuse import FuseScreen
+from tui.home import HomeScreen
 from tui.new_run import NewRunScreen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from textual.pilot import Pilot
+    from textual.screen import Screen
 
-SMALL, WIDE = (80, 24), (120, 40)
-Snapshot = Any  # The plugin's fixture has no type of its own.
+    from tests.tui.conftest import Watched
+    from tui.controls import HomeData
 
-
-def app_at_home(world: World) -> LoraTuiApp:
-    return LoraTuiApp(None, world.home, world.doors(), world.bench(), now=lambda: START)
-
-
-def settled(*keys: str, typed: tuple[str, str] | None = None) -> Callable[[Pilot[None]], Any]:
-    """Press keys once home has looked around, type into a field, and wait for what comes."""
-
-    async def settle(pilot: Pilot[None]) -> None:
-        app = pilot.app
-        assert isinstance(app, LoraTuiApp)
-        app.animation_level = "none"
-        if app.run_watch is not None:
-            await until_begun(app)
-            app.tick()
-        await app.workers.wait_for_complete()
-        for key in keys:
-            await pilot.press(key)
-            await pilot.pause()
-        screen = app.screen
-        if isinstance(screen, NewRunScreen):
-            await app.workers.wait_for_complete()
-            for field in screen.query(Input):
-                field.cursor_blink = False
-            if typed is not None:
-                field = screen.query_one(f"#{typed[0]}", Input)
-                field.focus()
-                field.value = typed[1]
-                # Not what the timer does: it would be waited for.
-                screen._plan_again()  # pyright: ignore[reportPrivateUsage]
-                await app.workers.wait_for_complete()
-        await pilot.pause(0.3)
-
-    return settle
+PLANNING = "working it out…"
+FIRST_LOOK = replace(HOME, runs=None)
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE])
-def test_home(snap_compare: Snapshot, size: tuple[int, int]) -> None:
-    assert snap_compare(app_at_home(World()), terminal_size=size, run_before=settled())
+def at_home(home: HomeData = HOME) -> Callable[[], LoraTuiApp]:
+    world = World(home)
+    doors = world.doors()
+    if home.runs is None:
+        # Before anybody has looked.
+        doors = replace(doors, look=None)
+    return lambda: LoraTuiApp(None, world.home, doors, world.bench(), now=lambda: START)
 
 
-def test_first_start(snap_compare: Snapshot) -> None:
-    assert snap_compare(app_at_home(World(FIRST)), terminal_size=SMALL, run_before=settled())
+def leading_to(screen: type[Screen[Any]], *keys: str) -> Callable[[Watched], Awaitable[None]]:
+    """Press keys and wait for the screen to which they lead."""
+
+    async def act(seen: Watched) -> None:
+        await pressing(*keys)(seen)
+        while not isinstance(seen.app.screen, screen):
+            await seen.pilot.pause()
+
+    return act
 
 
-def test_home_without_colours(snap_compare: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    keys = settled("tab", "down")
-    assert snap_compare(app_at_home(World()), terminal_size=SMALL, run_before=keys)
+def filling_in(key: str = "", value: str = "") -> Callable[[Watched], Awaitable[None]]:
+    """Open the form, type into one of its fields, and wait for the plan."""
+
+    async def act(seen: Watched) -> None:
+        await seen.press("n")
+        screen = seen.app.screen
+        assert isinstance(screen, NewRunScreen)
+        await seen.app.workers.wait_for_complete()
+        if key:
+            field = screen.query_one(f"#{key}", Input)
+            field.focus()
+            field.value = value
+            for is_planning in (True, False):
+                while (PLANNING in seen.text()) != is_planning:
+                    await seen.pilot.pause(0.02)
+
+    return act
 
 
-def test_deleting_a_run_in_the_light(snap_compare: Snapshot) -> None:
-    app = app_at_home(World())
-    app.theme = "lora-light"
-    assert snap_compare(app, terminal_size=SMALL, run_before=settled("down", "delete"))
+async def refused(seen: Watched) -> None:
+    screen = seen.app.screen
+    assert isinstance(screen, HomeScreen)
+    screen.show_problem("c is being trained by process 7. Stop that one first.")
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE])
-def test_a_new_run_that_fits(snap_compare: Snapshot, size: tuple[int, int]) -> None:
-    assert snap_compare(app_at_home(World()), terminal_size=size, run_before=settled("n"))
+SCREENS = {
+    "home": (HOME, pressing()),
+    "first_start": (FIRST, pressing()),
+    "deleting_a_run": (HOME, leading_to(Question, "down", "delete")),
+    "a_run_with_problems": (HOME, filling_in("model", "./nowhere")),
+}
+"""Drawn in every look."""
+STATES = {
+    "first_look": (FIRST_LOOK, pressing()),
+    "presets": (HOME, pressing("tab", "down")),
+    "filtered": (HOME, pressing("slash", *"maximum")),
+    "refused": (HOME, refused),
+    "a_preset_that_does_not_fit": (HOME, leading_to(Question, "tab", "down", "enter")),
+    "a_run_that_fits": (HOME, filling_in()),
+    "a_run_that_does_not_fit": (HOME, filling_in("micro_batch_size", "4")),
+}
+"""Screens of which another picture has the other looks; drawn at both sizes."""
 
 
-def test_a_new_run_that_does_not_fit(snap_compare: Snapshot) -> None:
-    keys = settled("n", typed=("micro_batch_size", "4"))
-    assert snap_compare(app_at_home(World()), terminal_size=SMALL, run_before=keys)
+@pytest.mark.parametrize("screen", SCREENS)
+async def test_screen(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, screen: str) -> None:
+    home, act = SCREENS[screen]
+    await assert_looks(snapshot, monkeypatch, at_home(home), act)
 
 
-def test_a_new_run_with_problems(snap_compare: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    keys = settled("n", typed=("model", "./nowhere"))
-    assert snap_compare(app_at_home(World()), terminal_size=SMALL, run_before=keys)
+@pytest.mark.parametrize("state", STATES)
+async def test_state(snapshot: Snapshot, state: str) -> None:
+    home, act = STATES[state]
+    await assert_sizes(snapshot, at_home(home), act)
 
 
-@pytest.mark.parametrize("key", ["enter", "v"])
-def test_a_checkpoint(snap_compare: Snapshot, key: str) -> None:
+FUSING = "print('Reading the base model…\\nWriting 1.2 of 3.1 GB'); import time; time.sleep(600)"
+
+
+def over() -> LoraTuiApp:
+    def fuse(run: str, iteration: int) -> FuseScreen:
+        return FuseScreen(run, iteration, (sys.executable, "-uc", FUSING))
+
     run, world = trained(2600), World()
-    run.end("stopped", "asked")
-    app = LoraTuiApp(run, bench=world.bench(), now=run.now)
-    keys = settled(*["tab"] * 4, "down", key)
-    assert snap_compare(app, terminal_size=SMALL, run_before=keys)
+    run.end("stopped", "as asked")
+    return LoraTuiApp(run, world.home, world.doors(), world.bench(fuse), now=run.now)
+
+
+TO_CHECKPOINTS = ["tab"] * 4
+
+
+async def test_a_checkpoint(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    act = leading_to(CheckpointScreen, *TO_CHECKPOINTS, "down", "enter")
+    await assert_looks(snapshot, monkeypatch, over, act)
+
+
+async def fuse(seen: Watched) -> None:
+    await leading_to(FuseScreen, *TO_CHECKPOINTS, "f")(seen)
+    while "3.1 GB" not in seen.text():
+        await seen.pilot.pause(0.02)
+
+
+CHECKPOINTS = {
+    "comparing": leading_to(CompareScreen, *TO_CHECKPOINTS, "down", "v"),
+    "deleting_one": leading_to(Question, *TO_CHECKPOINTS, "down", "down", "delete"),
+    "deleting_the_newest": leading_to(WordQuestion, *TO_CHECKPOINTS, "delete"),
+    "fusing": fuse,
+}
+
+
+@pytest.mark.parametrize("act", CHECKPOINTS)
+async def test_what_is_done_with_a_checkpoint(snapshot: Snapshot, act: str) -> None:
+    await assert_sizes(snapshot, over, CHECKPOINTS[act])

@@ -71,12 +71,14 @@ async def test_a_storm_of_sizes_is_survived_and_small_ones_are_named(run: Script
             size = Size(draw.randint(1, 220), draw.randint(1, 70))
             seen.app.post_message(events.Resize(size, size))
         await seen.pilot.pause()
+        await seen.press("tab")
         await seen.pilot.resize_terminal(40, 12)
         await seen.pilot.pause()
         assert "too small: 40×12 here, 60×16 needed" in seen.text()
         await seen.pilot.resize_terminal(60, 16)
         await seen.look()
         assert "pace" in seen.text()
+        assert seen.app.focused is seen.dashboard.loss
 
 
 def test_memory_says_what_is_to_spare() -> None:
@@ -261,11 +263,14 @@ def test_short_answers_stand_side_by_side() -> None:
     assert "› 2+3=  blue → 5" in rows_of(SamplesPane(), run, 30, 2)
 
 
-def test_long_answers_stand_one_below_the_other() -> None:
+def test_long_answers_stand_one_below_the_other_from_where_they_part() -> None:
     run = trained(1)
     run.sample()
     run.answer()
     text = rows_of(SamplesPane(), run, 30, 2)
+    assert "base  …a city in Europe." in text
+    assert "now   …Paris." in text
+    text = rows_of(SamplesPane(), run, 60, 2)
     assert "base  The capital of France is a city in Europe." in text
     assert "now   The capital of France is Paris." in text
 

@@ -1,40 +1,32 @@
-"""Pictures of the screens; after a change, look at them and run with ``--snapshot-update``."""
+"""Pictures of a run's screens; after a change, look at them and run with ``--snapshot-update``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
+from textual.widgets import Input
 
-from tests.tui.conftest import app_for, until_begun
+from tests.tui.conftest import Watched, app_for
+from tests.tui.drawing import (
+    ANSI,
+    SMALL,
+    WIDE,
+    Snapshot,
+    assert_look,
+    assert_looks,
+    assert_sizes,
+    pressing,
+)
 from tests.tui.scripted import ScriptedRun, trained
+from tests.tui.world import World
 from tui.app import LoraTuiApp
-from tui.themes import DEFAULT_THEME
+from tui.chat import ChatScreen
+from tui.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from textual.pilot import Pilot
-
-SMALL, WIDE = (80, 24), (120, 40)
-Snapshot = Any  # The plugin's fixture has no type of its own.
-
-
-def drawn(*keys: str) -> Callable[[Pilot[None]], Any]:
-    """Wait until the run is drawn, then press keys."""
-
-    async def settle(pilot: Pilot[None]) -> None:
-        app = pilot.app
-        assert isinstance(app, LoraTuiApp)
-        app.animation_level = "none"
-        if app.run_watch is not None:
-            await until_begun(app)
-            app.tick()
-        await pilot.pause()
-        await pilot.press(*keys)
-        await pilot.pause(0.1)
-
-    return settle
 
 
 def loading() -> ScriptedRun:
@@ -70,6 +62,13 @@ def failed() -> ScriptedRun:
     return run
 
 
+def stopped() -> ScriptedRun:
+    run = trained(1234)
+    run.stop()
+    run.answer()
+    return run
+
+
 def completed() -> ScriptedRun:
     run = trained(2000, 2000)
     run.finish()
@@ -80,40 +79,100 @@ def early() -> ScriptedRun:
     return trained(1234)
 
 
-STATES: dict[str, tuple[Callable[[], ScriptedRun], tuple[str, ...], str]] = {
-    "loading": (loading, (), DEFAULT_THEME),
-    "training": (training, (), DEFAULT_THEME),
-    "asked_in_the_light": (in_trouble, ("l", "x", "space"), "lora-light"),
-    "terminals_own_colours": (in_trouble, ("tab",), "ansi-dark"),
-    "rates": (early, ("v",), DEFAULT_THEME),
-    "closer": (early, ("z", "z", "left"), DEFAULT_THEME),
-    "failed": (failed, (), DEFAULT_THEME),
-    "completed": (completed, (), DEFAULT_THEME),
-    "looking_back": (completed, (*["left"] * 20, "z"), DEFAULT_THEME),
-    "filtered": (early, ("slash", *"saved"), DEFAULT_THEME),
-    "whole_screen": (training, ("tab", "enter"), DEFAULT_THEME),
-    "help": (early, ("question_mark",), DEFAULT_THEME),
-    "leaving": (early, ("q",), DEFAULT_THEME),
+@dataclass(frozen=True)
+class Scene:
+    """What is drawn: the run, and the keys pressed."""
+
+    make: Callable[[], ScriptedRun]
+    keys: tuple[str, ...] = ()
+
+
+SCREENS = {
+    "loading": Scene(loading),
+    "training": Scene(training),
+    "in_trouble": Scene(in_trouble, ("l", "x", "space")),
+    "paused": Scene(paused, ("tab",)),
+    "failed": Scene(failed),
+    "looking_back": Scene(completed, (*["left"] * 20, "z")),
+    "memory": Scene(training, ("tab", "enter")),
+    "help": Scene(early, ("question_mark",)),
+    "leaving": Scene(early, ("q",)),
 }
-"""What is drawn: the run, the keys pressed, and the theme."""
+"""Drawn in every look."""
+STATES = {
+    "rates": Scene(early, ("v",)),
+    "closer": Scene(early, ("z", "z", "left")),
+    "completed": Scene(completed),
+    "filtered": Scene(early, ("slash", *"saved")),
+    "loss": Scene(training, ("enter",)),
+    "machine": Scene(in_trouble, ("tab", "tab", "enter")),
+    "pace": Scene(training, (*["tab"] * 3, "enter")),
+    "checkpoints": Scene(training, (*["tab"] * 4, "enter")),
+    "log": Scene(training, (*["tab"] * 5, "enter")),
+    "samples": Scene(training, (*["tab"] * 6, "enter")),
+    "palette": Scene(early, ("ctrl+p",)),
+    "aborting": Scene(early, ("a",)),
+    "leaving_while_loading": Scene(loading, ("q",)),
+}
+"""Screens of which another picture has the other looks; drawn at both sizes."""
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("screen", SCREENS)
+async def test_screen(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, screen: str) -> None:
+    scene = SCREENS[screen]
+    await assert_looks(snapshot, monkeypatch, lambda: app_for(scene.make()), pressing(*scene.keys))
+
+
 @pytest.mark.parametrize("state", STATES)
-def test_state(snap_compare: Snapshot, state: str, size: tuple[int, int]) -> None:
-    make, keys, theme = STATES[state]
-    app = app_for(make())
-    app.theme = theme
-    assert snap_compare(app, terminal_size=size, run_before=drawn(*keys))
+async def test_state(snapshot: Snapshot, state: str) -> None:
+    scene = STATES[state]
+    await assert_sizes(snapshot, lambda: app_for(scene.make()), pressing(*scene.keys))
 
 
-@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "120x40"])
-def test_paused_without_colours(
-    snap_compare: Snapshot, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
-) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert snap_compare(app_for(paused()), terminal_size=size, run_before=drawn("tab"))
+@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["small", "wide"])
+async def test_the_terminals_own_colours(snapshot: Snapshot, size: tuple[int, int]) -> None:
+    await assert_look(snapshot, app_for(in_trouble()), pressing("tab"), size, ANSI)
 
 
-def test_too_small(snap_compare: Snapshot) -> None:
-    assert snap_compare(app_for(early()), terminal_size=(40, 12), run_before=drawn())
+async def test_opened_from_home(snapshot: Snapshot) -> None:
+    def app() -> LoraTuiApp:
+        run, world = stopped(), World()
+        return LoraTuiApp(run, world.home, world.doors(), world.bench(), now=run.now)
+
+    await assert_sizes(snapshot, app, pressing())
+
+
+async def test_settings_that_are_wrong(snapshot: Snapshot) -> None:
+    def app() -> LoraTuiApp:
+        run = early()
+        settings = read_settings({"theme": "mauve", "keys": {"no": "x", "run.sample": "c"}})
+        return LoraTuiApp(run, now=run.now, settings=settings)
+
+    await assert_sizes(snapshot, app, pressing())
+
+
+async def test_too_small(snapshot: Snapshot) -> None:
+    await assert_look(snapshot, app_for(early()), pressing(), (40, 12))
+
+
+async def talk(seen: Watched) -> None:
+    """Ask something of the newest checkpoint and its base, and get one answer and a half."""
+    await seen.press("t")
+    run, chat = seen.dashboard.run_watch.controls, seen.app.screen
+    assert isinstance(run, ScriptedRun)
+    assert isinstance(chat, ChatScreen)
+    chat.look()
+    await seen.pilot.pause()
+    chat.query_one(Input).value = "What is the capital of France?"
+    await seen.press("enter")
+    run.talk.answer("adapter", "The capital of France is Paris, ", "on the Seine.")
+    run.talk.answer("base", "The capital of France is a city in", ending=None)
+    chat.look()
+
+
+async def test_chat(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    await assert_looks(snapshot, monkeypatch, lambda: app_for(completed()), talk)
+
+
+async def test_chat_that_has_not_begun(snapshot: Snapshot) -> None:
+    await assert_sizes(snapshot, lambda: app_for(completed()), pressing("t"))

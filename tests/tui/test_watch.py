@@ -47,13 +47,24 @@ def test_each_request_waits_for_its_own_answer() -> None:
     assert watch.asked_words == "evaluating after this step…"
 
 
+def test_a_checkpoint_in_the_place_of_another_is_an_answer_too() -> None:
+    run = trained(10)
+    watch = watching(run)
+    for _ in range(2):
+        watch.ask("checkpoint")
+        run.answer()
+        watch.poll()
+        assert len(watch.view.checkpoints) == 1
+        assert watch.asked == []
+
+
 def test_the_end_answers_everything() -> None:
     run = trained(10)
     watch = watching(run)
     watch.ask("sample")
     watch.ask("stop")
     assert watch.is_stopping
-    run.end("stopped", "asked")
+    run.end("stopped", "as asked")
     watch.poll()
     assert watch.asked == []
     assert watch.is_over

@@ -107,8 +107,14 @@ def _newest(entries: list[LogLine], width: int, height: int) -> list[Line]:
         if len(rows) == height:
             break
         first, *more = _entry(entry, width)
-        rows.insert(0, fit((*first, (" …", "muted")), width) if more else first)
+        rows.insert(0, _going_on(first, width) if more else first)
     return rows
+
+
+def _going_on(first: Line, width: int) -> Line:
+    """Say that an entry says more than its first row, which ends with a word."""
+    *before, (words, style) = first
+    return fit((*before, (words.rstrip(" ,;:"), style), (" …", "muted")), width)
 
 
 def _entry(entry: LogLine, width: int) -> list[Line]:

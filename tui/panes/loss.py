@@ -85,6 +85,11 @@ class LossPane(Pane):
         self._plotter = Plotter()
         self.redraw()
 
+    def on_show(self) -> None:
+        """Take the focus that all panes lost while there was no room for them."""
+        if self.screen.focused is None:
+            self.focus()
+
     def toggle_log(self) -> None:
         """Change between a logarithmic and a plain scale."""
         self._change(replace(self.look, log=not self.look.log))

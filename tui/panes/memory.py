@@ -22,7 +22,7 @@ _TIGHT = 0.05
 """Share of the budget below which what is to spare is worth a warning."""
 _DETAILED_ROWS = 12
 _LEAST_TRACE_ROWS = 3
-_MOST_TRACE_ROWS = 12
+_MOST_TRACE_ROWS = 24
 _SEEN = 4
 _HEADROOM = 1.25
 _NONE = "–"

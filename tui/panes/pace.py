@@ -43,7 +43,7 @@ class PacePane(Pane):
             _left(watch, width),
             _next(watch, width),
             _average(view, self._seconds(watch), width),
-            _ends(watch, width),
+            *([] if watch.is_over and watch.place is None else [_ends(watch, width)]),
             _row("gone", duration(gone(watch))),
             _row("update", f"{step.updates:,} of {view.started.updates:,}" if step else UNKNOWN),
             _row("tokens", _tokens(view)),

@@ -46,7 +46,7 @@ class SamplesPane(Pane):
         if all(width_of(row) <= width for row in brief) and not has_room:
             return Picture(tuple(brief), top)
         if height <= _SHORT_ROWS:
-            return Picture(tuple(_short(answers[-1])), top)
+            return Picture(tuple(_short(answers[-1], width)), top)
         rows: list[Line] = []
         for answer in answers:
             rows.extend(_long(answer, width))
@@ -77,18 +77,31 @@ def _brief(answers: Answers) -> Line:
     return line(*spans)
 
 
-def _short(answers: Answers) -> list[Line]:
+def _short(answers: Answers, width: int) -> list[Line]:
     """Write the two rows that matter most: what changed, or what was asked."""
     if answers.base and answers.now:
+        base, now = one_line(answers.base.text), one_line(answers.now.text)
+        if _LABEL + max(len(base), len(now)) > width:
+            base, now = _where_they_part(base, now)
         return [
-            _labelled("base", "muted", "muted", [one_line(answers.base.text)])[0],
-            _labelled("now", "good", "strong", [one_line(answers.now.text)])[0],
+            _labelled("base", "muted", "muted", [base])[0],
+            _labelled("now", "good", "strong", [now])[0],
         ]
     only = answers.now or answers.base
     return [
         line(("› ", "accent"), one_line(answers.prompt)),
         line((one_line(only.text) if only else "", "strong" if answers.now else "muted")),
     ]
+
+
+def _where_they_part(one: str, other: str) -> tuple[str, str]:
+    """Leave out the words with which both begin: what differs is what somebody wants to see."""
+    ones, others = one.split(" "), other.split(" ")
+    least = min(len(ones), len(others))
+    same = next((i for i in range(least) if ones[i] != others[i]), least - 1)
+    if not same:
+        return one, other
+    return f"…{' '.join(ones[same:])}", f"…{' '.join(others[same:])}"
 
 
 def _long(answers: Answers, width: int) -> list[Line]:
