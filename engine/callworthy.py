@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from engine import events as ev
 from engine.errors import DISK_FULL
-from engine.view import duration
+from engine.event_words import duration
 
 CallKind = Literal[
     "finished", "stopped", "failed", "waiting", "disk", "numbers", "stalled", "late"

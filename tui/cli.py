@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,16 +15,17 @@ from tui import (
     cli_commands,
     cli_compare,
     cli_report,
+    cli_runs,
     cli_share,
     cli_use,
 )  # fmt: skip
+from tui.cli_runs import print_columns, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from click.shell_completion import CompletionItem
 
-    from engine.runs import RunSummary
 
 PROGRAM = "lora-tui"
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -241,38 +239,14 @@ def presets(is_json: bool) -> None:
     verdicts = preset_verdicts(known_machine() or guessed_machine())
     found = [(name, preset_summary(name), verdicts[name]) for name in preset_names()]
     if is_json:
-        _print_json(
+        print_json(
             [
                 {"name": name, "summary": summary, "path": str(preset_path(name)), "verdict": fits}
                 for name, summary, fits in found
             ]
         )
         return
-    _print_columns([(name, fits, summary) for name, summary, fits in found])
-
-
-@cli.command()
-@click.option("--json", "is_json", is_flag=True, help="As JSON.")
-@click.option(
-    "--sort",
-    type=click.Choice(["time", "loss"]),
-    default="time",
-    show_default=True,
-    help="The newest first, or the lowest validation loss.",
-)
-def runs(is_json: bool, sort: str) -> None:
-    """List the runs on this machine, the newest first."""
-    from engine.runs import list_runs
-
-    found = list_runs()
-    if sort == "loss":
-        found.sort(key=lambda run: math.inf if run.val_loss is None else run.val_loss)
-    if is_json:
-        _print_json([_as_json(run) for run in found])
-    elif not found:
-        click.echo("There are no runs yet. Start one: lora-tui demo", err=True)
-    else:
-        _print_columns([_in_columns(run) for run in found])
+    print_columns([(name, fits, summary) for name, summary, fits in found])
 
 
 @cli.command()
@@ -283,7 +257,7 @@ def doctor(is_json: bool) -> None:
 
     found = look_around()
     if is_json:
-        _print_json(as_json(found))
+        print_json(as_json(found))
         return
     for line in as_lines(found):
         click.echo(line)
@@ -309,9 +283,9 @@ def where(name: str | None) -> None:
 
         names = [f"{i:07d}_adapters.safetensors" for i in known_iterations(run.adapters)]
         own += [("checkpoint", str(run.adapters / file)) for file in names]
-        _print_columns([*own, ("card", str(run.adapters / "README.md"))])
+        print_columns([*own, ("card", str(run.adapters / "README.md"))])
         return
-    _print_columns(
+    print_columns(
         [
             ("home", str(home())),
             ("runs", str(runs_folder())),
@@ -349,58 +323,8 @@ def _output(*, is_plain: bool, is_json: bool) -> Literal["plain", "json"] | None
     return "plain" if is_plain else None
 
 
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _print_columns(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def _as_json(run: RunSummary) -> dict[str, Any]:
-    return {
-        "name": run.directory.name,
-        "path": str(run.directory.path),
-        "status": run.status,
-        "iteration": run.iteration,
-        "iterations": run.iterations,
-        "val_loss": run.val_loss,
-        "time": run.time,
-        "saved_iteration": run.saved_iteration,
-        "lost_iterations": run.lost_iterations if run.status == "interrupted" else 0,
-        "lost_seconds": run.lost_seconds,
-    }
-
-
-def _in_words(run: RunSummary) -> str:
-    """What a run that ended early can go on from."""
-    if run.status in {"completed", "training", "loading", "paused"}:
-        return ""
-    if run.saved_iteration is None:
-        return "nothing saved"
-    lost = run.lost_iterations
-    again = f", {lost:,} to repeat" if lost and run.status == "interrupted" else ""
-    return f"saved at {run.saved_iteration:,}{again}"
-
-
-def _in_columns(run: RunSummary) -> tuple[str, ...]:
-    from tui import words
-
-    return (
-        run.directory.name,
-        run.status,
-        f"{run.iteration:,} / {run.iterations:,}",
-        _in_words(run),
-        "" if run.val_loss is None else f"val {words.loss(run.val_loss)}",
-        words.clock(run.time, time.time()),
-    )
-
-
 for _commands in (
-    cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls,
+    cli_runs, cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls,
 ):  # fmt: skip
     for _command in _commands.COMMANDS:
         cli.add_command(_command)

@@ -12,10 +12,11 @@ import click
 from engine import events as ev
 from engine.control import ControlClient
 from engine.errors import RunError
+from engine.event_words import in_words
 from engine.journal import parse_line, read_outline
 from engine.lock import is_held
 from engine.runs import RunDirectory, find_run
-from engine.view import RunView, in_words
+from engine.view import RunView
 from tui import words
 from tui.farewell import name_of, resume_command
 from tui.terminal import say

@@ -11,7 +11,7 @@ from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, TextIO
 
 from engine import events as ev
-from engine.view import in_words
+from engine.event_words import in_words
 from tui import words
 from tui.signals import ENDING_SIGNALS, SIGNAL_EXIT_BASE
 from tui.terminal import ERROR, LOG_FORMAT, say

@@ -11,6 +11,7 @@ import pytest
 
 from engine import events as ev
 from engine import probe
+from engine.event_words import in_words
 from engine.events import MemoryPlan
 from engine.guard import Pause, Pulse
 from engine.journal import read_history
@@ -19,7 +20,7 @@ from engine.resume import Resume
 from engine.runs import RunDirectory
 from engine.session import Session
 from engine.train import train
-from engine.view import RunView, in_words
+from engine.view import RunView
 from tests.engine.workshop import Workshop, finish, mixed_data
 
 if TYPE_CHECKING:

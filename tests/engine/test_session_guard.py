@@ -12,13 +12,13 @@ import pytest
 from engine import checkpoint
 from engine import events as ev
 from engine import session as session_module
+from engine.event_words import in_words
 from engine.guard import Guard, GuardSettings, Pause, Tighten
 from engine.guard.pulse import Pulse
 from engine.heed import Heed
 from engine.journal import read_journal
 from engine.mailbox import Mailbox
 from engine.resume import FREE
-from engine.view import in_words
 from tests.engine.guard_world import CALM, GB
 from tests.engine.workshop import ENDLESS, PATIENCE, Workshop, finish, wait_for, wait_for_kind
 

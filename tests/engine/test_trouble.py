@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine import events as ev
+from engine.event_words import in_words
 from engine.trouble import TroubleWatch, told
-from engine.view import in_words
 from tests.engine.samples import filled
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 
 from engine import events as ev
 from engine.data_facts import DroppedRows, Preflight
-from engine.view import LOG_LINES, RECENT_STEPS, TRACE_SAMPLES, RunView, in_words
+from engine.event_words import in_words
+from engine.view import LOG_LINES, RECENT_STEPS, TRACE_SAMPLES, RunView
 from tests.engine.samples import filled
 
 
@@ -238,11 +239,11 @@ def test_who_paused_and_how_long_the_machine_slept() -> None:
             ev.Guard(
                 time=1.0, action="shrink", why="yellow for 5 s", micro_batch=2, freed=3 * 10**8
             ),
-            "Guard: shrink: yellow for 5 s; micro-batch 2; 300 MB came back",
+            "The guard had a step take less memory: yellow for 5 s; micro-batch 2; 300 MB came back",
         ),
         (
             ev.Guard(time=1.0, action="abort", why="red", offer={"batch_size": 2}),
-            "Guard: abort: red; try batch_size=2",
+            "The guard ended the run: red; try batch_size=2",
         ),
         (
             ev.Paused(time=1.0, iteration=12, reason="memory pressure", freed=2_140_000_000),
@@ -304,7 +305,7 @@ WORDS: dict[str, tuple[ev.Event, str]] = {
         "Deleted the checkpoint at 1,500",
     ),
     "host": (host(1), ""),
-    "guard": (guard("skip_batch"), "Guard: skip batch: because"),
+    "guard": (guard("skip_batch"), "The guard left a batch out: because"),
     "paused": (ev.Paused(time=1.0, iteration=1500), "Paused at 1,500 (asked)"),
     "resumed": (RESUMED, "Resumed at 3 after 4 s"),
     "sampled": (

@@ -9,17 +9,16 @@ import pytest
 from engine import events as ev
 from engine.report.words import result
 from tests.tui.conftest import app_for, watched
+from tests.tui.drawing import assert_looks, assert_sizes
 from tests.tui.scripted import ScriptedRun, trained
-from tests.tui.test_snapshots import drawn
 from tui.dashboard import Dashboard
 from tui.report import ReportScreen, facts_of, report_content
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.tui.test_snapshots import Snapshot
-
-SIZES = [(80, 24), (120, 40)]
+    from tests.tui.conftest import Watched
+    from tests.tui.drawing import Snapshot
 
 
 def eventful() -> ScriptedRun:
@@ -43,15 +42,22 @@ def eventful() -> ScriptedRun:
     return run
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
-def test_picture(snap_compare: Snapshot, size: tuple[int, int]) -> None:
-    assert snap_compare(app_for(eventful()), terminal_size=size, run_before=drawn("m"))
+async def open_report(seen: Watched) -> None:
+    await seen.press("m")
+    await seen.app.workers.wait_for_complete()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
-def test_picture_of_its_end(snap_compare: Snapshot, size: tuple[int, int]) -> None:
-    app = app_for(eventful())
-    assert snap_compare(app, terminal_size=size, run_before=drawn("m", "end"))
+async def open_its_end(seen: Watched) -> None:
+    await open_report(seen)
+    await seen.press("end")
+
+
+async def test_picture(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    await assert_looks(snapshot, monkeypatch, lambda: app_for(eventful()), open_report)
+
+
+async def test_picture_of_its_end(snapshot: Snapshot) -> None:
+    await assert_sizes(snapshot, lambda: app_for(eventful()), open_its_end)
 
 
 @pytest.mark.asyncio

@@ -112,6 +112,7 @@ STATES = {
     "samples": Scene(training, (*["tab"] * 6, "enter")),
     "palette": Scene(early, ("ctrl+p",)),
     "aborting": Scene(early, ("a",)),
+    "handing_over": Scene(early, ("d",)),
     "leaving_while_loading": Scene(loading, ("q",)),
 }
 """Screens of which another picture has the other looks; drawn at both sizes."""
