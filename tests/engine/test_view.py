@@ -239,7 +239,8 @@ def test_who_paused_and_how_long_the_machine_slept() -> None:
             ev.Guard(
                 time=1.0, action="shrink", why="yellow for 5 s", micro_batch=2, freed=3 * 10**8
             ),
-            "The guard had a step take less memory: yellow for 5 s; micro-batch 2; 300 MB came back",
+            "The guard had a step take less memory: yellow for 5 s; micro-batch 2; "
+            "300 MB came back",
         ),
         (
             ev.Guard(time=1.0, action="abort", why="red", offer={"batch_size": 2}),
