@@ -83,6 +83,7 @@ class ReportScreen(ModalScreen[None]):
     ]
     DEFAULT_CSS = f"""
     ReportScreen {{ align: center middle; background: $background; }}
+    ReportScreen:ansi {{ background: ansi_default; }}
     ReportScreen > VerticalScroll {{
         width: {_BOX_WIDTH}; max-width: {_MOST_PERCENT}%; height: auto; max-height: 100%;
         padding: 0 2;
