@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+import time
 from contextlib import suppress
+from weakref import WeakSet
+
+_threads: WeakSet[threading.Thread] = WeakSet()
 
 
 def begin_thread() -> None:
     """Make a thread ready for MLX, before it is imported."""
     from engine.blas import preload_openblas
 
+    _threads.add(threading.current_thread())
     preload_openblas()
 
 
@@ -23,3 +29,16 @@ def end_thread() -> None:
             mx.clear_cache()
         # Otherwise compiled streams outlive the thread and abort the process at its exit.
         mx.clear_streams()
+
+
+def threads_ended(seconds: float) -> bool:
+    """Wait for every thread that touched MLX; the process must not end before they do.
+
+    Returns:
+        Whether all have ended.
+    """
+    end = time.monotonic() + seconds
+    threads = list(_threads)
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)

@@ -52,6 +52,8 @@ class Seen:
     path: str
     command: str
     """What continues from it in a shell."""
+    measured_at: int | None = None
+    """The iteration after which its loss was measured; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def about(seen: Seen, now: float) -> Content:
     saved, facts = seen.saved, seen.facts
     ago = age(now - saved.time)
     rows = [
-        ("loss", f"{loss(saved.val_loss)} on the validation rows"),
+        ("loss", f"{loss(saved.val_loss)} on the validation rows{_measured(seen)}"),
         ("saved", f"{day(saved.time, now)}, {'just now' if ago == 'now' else f'{ago} ago'}"),
         ("why", saved.reason),
         ("size", size(saved.bytes)),
@@ -141,6 +143,12 @@ def about(seen: Seen, now: float) -> Content:
         lines.append(Content.assemble((f"{label:<{_LABEL}}", _MUTED), first))
         lines += [Content(" " * _LABEL + row) for row in more]
     return Content("\n").join(lines)
+
+
+def _measured(seen: Seen) -> str:
+    """Say when its loss was measured, where that was earlier."""
+    at = seen.measured_at
+    return "" if at is None or at == seen.saved.iteration else f", measured at {at:,}"
 
 
 class CompareScreen(ModalScreen[None]):

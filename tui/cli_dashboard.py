@@ -13,6 +13,7 @@ from rich.console import Console
 
 from engine.errors import RunError
 from engine.events import Probed, Started
+from engine.mlx_thread import threads_ended
 from engine.runs import home
 from tui.background import start_in_background, watching_words
 from tui.beacon import NO_PROGRESS
@@ -39,6 +40,8 @@ QUIET_JOIN_SECONDS = 0.5
 """How long the end may take without a word about it."""
 JOIN_SECONDS = 30.0
 """How long the step in flight may take to end once the screen is gone."""
+TALK_SECONDS = 2.0
+"""How long a chat that was left may take to end."""
 FOLDER_LOOK_SECONDS = 0.2
 
 SWITCH_SECONDS = 0.0005
@@ -210,6 +213,9 @@ def show_app(
             with _leaving_at_once():
                 _end(run, stray, exit_code)
                 exit_code = exit_code or _hand_over(run, stray)
+    if not threads_ended(TALK_SECONDS):
+        # A chat that was left still loads. It has nothing to save, but would abort the process.
+        os._exit(exit_code)
     return exit_code
 
 

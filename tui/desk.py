@@ -79,7 +79,7 @@ class CheckpointDesk:
         nothing_left = f"all {saved.iteration:,} iterations are done" if is_done else ""
         offered = [
             Offer("resume", "r", "a new run from here", busy or nothing_left),
-            Offer("try", "t", "try it: talk with the model"),
+            Offer("try", "t", "try it: talk with the model", self._in_the_way),
             Offer("fuse", "f", "fuse it into a model of its own", busy),
             Offer("compare", "v", "compare with another", self._alone),
             Offer("reveal", "o", "copy the path of its file"),
@@ -87,6 +87,13 @@ class CheckpointDesk:
         ]
         own = self.offers | BASIC
         return [offer for offer in offered if offer.act in own]
+
+    @property
+    def _in_the_way(self) -> str:
+        if self._watch.can_be_tried:
+            return ""
+        elsewhere = self._watch.controls.outlives_app
+        return "once this run is over" if elsewhere else "pause this run first"
 
     @property
     def _alone(self) -> str:
@@ -106,7 +113,14 @@ class CheckpointDesk:
             best is not None and best.iteration == saved.iteration,
             self._path(saved),
             f"lora-tui run --resume {PurePath(folder).name}@{saved.iteration}",
+            self._measured_at(saved),
         )
+
+    def _measured_at(self, saved: CheckpointSaved) -> int | None:
+        """After which iteration the loss was measured that a checkpoint tells."""
+        evaluations = self._watch.whole.evaluations
+        done = [each.iteration for each in evaluations if each.iteration <= saved.iteration]
+        return done[-1] if done else None
 
     async def _compare(self, saved: CheckpointSaved) -> None:
         everything = reversed(self._watch.view.checkpoints)

@@ -96,6 +96,8 @@ TRAINING = (
     Press("", "Escape", "not leave while"),
     Press("app.interrupt", "C-c", "leave while it trains"),
     Press("", "Escape", "not leave while"),
+    Press("run.detach", "d", r"train on in the background\?"),
+    Press("", "Escape", r"not train on in the background\?"),
 )
 PAUSED = (
     Press("run.pause", "Space", "‖ paused"),
@@ -117,6 +119,8 @@ OVER = (
     Press("chart.step_later", "S-Right", "looking back at 2 ·"),
     Press("chart.step_earlier", "S-Left", "looking back at 1 ·"),
     Press("chart.last", "End", "not looking back at"),
+    Press("run.report", "m", "What happened"),
+    Press("", "Escape", "not What happened"),
     Press("run.try", "t", r"Ready\."),
     Press("", "Escape", "■ stopped"),
     Press("", "Tab Tab Tab Tab", "▸ checkpoints"),
@@ -210,6 +214,7 @@ def test_every_key_of_a_run_in_a_terminal_with_noisy_libraries(
     config = scene.config(
         "keys", data=str(scene.exchanges), iters=1_000_000, batch_size=1, num_layers=4,
         val_batches=1, steps_per_eval=1_000_000, sample_prompts=["Hi."], sample_max_tokens=4,
+        on_hangup="stop",
     )  # fmt: skip
     run = tmp_path / "runs" / "keys"
     site = make_site(tmp_path / "site")

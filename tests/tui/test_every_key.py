@@ -26,6 +26,7 @@ from tui.fuse import FuseScreen
 from tui.help import HelpScreen
 from tui.home import HomeScreen
 from tui.new_run import NewRunScreen
+from tui.report import ReportScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +128,7 @@ TRAINING = (
     Step("app.palette", on(CommandPalette), then=("escape",)),
     Step("app.quit", on(Question), then=("escape",)),
     Step("app.interrupt", on(Question), then=("escape",)),
+    Step("run.detach", on(Question), then=("escape",)),
     Step("run.abort", on(Question), then=("a",)),
 )
 OVER = (
@@ -134,6 +136,7 @@ OVER = (
     Step("chart.step_later", lambda seen: place(seen) == 1),
     Step("chart.step_earlier", lambda seen: place(seen) == 0),
     Step("chart.last", lambda seen: place(seen) is None),
+    Step("run.report", on(ReportScreen), then=("escape",)),
     Step("run.try", on(ChatScreen), then=("escape",)),
     Step("checkpoint.open", on(CheckpointScreen), ("escape",), ("tab",) * 4),
     Step("checkpoint.compare", on(CompareScreen), then=("escape",)),
