@@ -138,7 +138,7 @@ OVER = (
     Press("", "Escape", "■ stopped"),
 )
 HOME = (
-    Press("", "Enter", "■ stopped"),
+    Press("", "Enter", "▸ loss"),
     Press("", "Tab Tab Tab Tab Down", "▸ checkpoints"),
     Press("checkpoint.resume", "r", "● training"),
     Press("", "a", "stop this run"),
@@ -237,8 +237,9 @@ def test_every_key_of_a_run_in_a_terminal_with_noisy_libraries(
         shell.start()
         shell.wait_for("runs on this machine · 1", PATIENCE)
         press(shell, HOME)
-        shutil.rmtree(run / "adapters")
-        (run / "adapters").write_text("in the way")
+        (again,) = (folder for folder in run.parent.iterdir() if folder != run)
+        shutil.rmtree(again / "adapters")
+        (again / "adapters").write_text("in the way")
         shell.press("c")
         shell.wait_for("✗ failed", PATIENCE)
         shell.press("q")
