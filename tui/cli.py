@@ -18,6 +18,7 @@ from tui import (
     cli_commands,
     cli_compare,
     cli_report,
+    cli_serve,
     cli_share,
     cli_use,
 )  # fmt: skip
@@ -400,7 +401,7 @@ def _in_columns(run: RunSummary) -> tuple[str, ...]:
 
 
 for _commands in (
-    cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls,
+    cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls, cli_serve,
 ):  # fmt: skip
     for _command in _commands.COMMANDS:
         cli.add_command(_command)

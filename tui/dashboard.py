@@ -247,8 +247,9 @@ class Dashboard(ReportingScreen):
 
     def action_next_policy(self) -> None:
         """Change what happens when memory runs short."""
-        self.run_watch.next_policy()
-        self.draw()
+        if not self._is_refused():
+            self.run_watch.next_policy()
+            self.draw()
 
     def action_try(self, iteration: int | None = None) -> None:
         """Open the chat with a checkpoint, the newest if None."""
@@ -261,7 +262,8 @@ class Dashboard(ReportingScreen):
 
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""
-        self.post_message(self.AbortAsked())
+        if not self._is_refused():
+            self.post_message(self.AbortAsked())
 
     def action_continue(self) -> None:
         """Go on with a run that ended early."""
@@ -384,9 +386,20 @@ class Dashboard(ReportingScreen):
 
     def ask(self, request: Request) -> None:
         """Ask something of the run, and show at once that it was asked."""
+        if self._is_refused():
+            return
         self.run_watch.ask(request)
         self.draw()
         self.refresh_bindings()
+
+    def _is_refused(self) -> bool:
+        """Say why the run may only be looked at, where that is so."""
+        refusal = self.run_watch.controls.refusal
+        if refusal:
+            # Said once, however often keys are pressed.
+            self._own_app.clear_notifications()
+            self.notify(refusal, severity="warning", markup=False)
+        return bool(refusal)
 
     def _lifecycle_now(self) -> tuple[object, ...]:
         """Everything but the numbers: when it differs, the screen must not wait."""
