@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-PROGRAM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), "")
+PROGRAM = next(
+    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), ""
+)
 NEEDS_BROWSER = "needs chromium"
 LOOK_SECONDS = 0.05
 # The page keeps its terminal to itself: what it makes of it is caught as it is made.
@@ -124,7 +126,12 @@ async def browser(folder: Path) -> AsyncGenerator[Tab]:
         process = subprocess.Popen(
             [
                 *(PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu"),
-                *("--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--window-size=1200,900"),
+                *(
+                    "--disable-dev-shm-usage",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--window-size=1200,900",
+                ),
                 *("--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}"),
             ],
             stdin=subprocess.DEVNULL,
