@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import signal
 import time
@@ -14,10 +13,12 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from engine.runs import RunDirectory
 from tests.browser import NEEDS_BROWSER, PROGRAM, browser
 from tests.cli.conftest import Tiny
 from tests.cli.program import finish, run, spawn
 from tests.tiny import make_tiny_data, make_tiny_model
+from tui.cli_remote import standing
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,7 +79,8 @@ def served(home: Path, *options: str) -> Generator[Page]:
 
 
 def facts(home: Path) -> dict[str, Any]:
-    return json.loads(run("status", "--json", home=home).out)
+    (path,) = (home / "runs").iterdir()
+    return standing(RunDirectory(path))
 
 
 async def loss(tab: Tab, than: float | None = None) -> float:
