@@ -89,7 +89,8 @@ class LeavingApp(App[None]):
 
     def action_suspend_run(self) -> None:
         """Give the shell back for now; training stands still with everything else."""
-        if self._driver is None or not self._driver.can_suspend:
+        # A browser has no shell to give back.
+        if self.is_headless or self.is_web:
             return
         goes_on = self.run_watch is not None and self.run_watch.controls.outlives_app
         # Textual gives the terminal to whatever prints meanwhile, on other threads too.
