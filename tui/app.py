@@ -87,6 +87,8 @@ class LoraTuiApp(LeavingApp):
             self.notify(self.settings.warning, severity="warning", timeout=WARNING_SECONDS)
         self.heed_terminal()
         if self.run_watch is not None:
+            if refusal := self.run_watch.controls.refusal:
+                self.notify(refusal, markup=False)
             self.call_after_refresh(self._begin)
 
     def _look(self) -> None:

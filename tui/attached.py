@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from engine.runs import RunDirectory
     from engine.use.talk import Talk
 
+READ_ONLY = "Read-only: this shows the run and changes nothing."
+STEER = "To steer it: lora-tui attach, or lora-tui serve --steer"
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 """Between two tries to reach a process that loads, or has let go of this one."""
@@ -36,6 +38,7 @@ class AttachedRun:
     exit_code = 0
     outlives_app = True
     can_detach = False
+    refusal = ""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
@@ -194,3 +197,23 @@ class AttachedRun:
             else:
                 return
         self._unsent.append((verb, values))
+
+
+class WatchedRun(AttachedRun):
+    """The same for somebody who may only look: all that would change something is refused."""
+
+    refusal = f"{READ_ONLY}\n{STEER}"
+
+    def open_talk(self, iteration: int | None) -> Talk:
+        """Refuse to load a model because somebody looks.
+
+        Raises:
+            RunError: always.
+        """
+        del iteration
+        raise RunError(READ_ONLY, STEER)
+
+    def _send(self, verb: Verb, **values: Any) -> None:
+        # All that steers goes through here; looking does not.
+        del verb, values
+        raise RunError(READ_ONLY, STEER)

@@ -16,6 +16,7 @@ from tui import (
     cli_compare,
     cli_report,
     cli_runs,
+    cli_serve,
     cli_share,
     cli_use,
 )  # fmt: skip
@@ -325,6 +326,7 @@ def _output(*, is_plain: bool, is_json: bool) -> Literal["plain", "json"] | None
 
 for _commands in (
     cli_runs, cli_use, cli_chat, cli_compare, cli_share, cli_report, cli_commands, cli_calls,
+    cli_serve,
 ):  # fmt: skip
     for _command in _commands.COMMANDS:
         cli.add_command(_command)

@@ -9,14 +9,15 @@ _run_argument = click.argument("name", metavar="[RUN]", required=False)
 
 @click.command()
 @_run_argument
-def attach(name: str | None) -> int:
+@click.option("--read-only", "is_read_only", is_flag=True, help="Watch it, and change nothing.")
+def attach(name: str | None, *, is_read_only: bool) -> int:
     """Watch and steer a run in another process; leaving it leaves it running."""
     from tui.cli_remote import attach as show
-    from tui.terminal import has_person
+    from tui.terminal import has_person, is_served
 
-    if not has_person():
+    if not has_person() and not is_served():
         raise click.UsageError("This needs a terminal. Without one: lora-tui status")
-    return show(name)
+    return show(name, is_read_only=is_read_only)
 
 
 @click.command()

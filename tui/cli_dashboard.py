@@ -52,6 +52,8 @@ Python's own 5 ms would cost a step some percent."""
 class SteeredRun:
     """A session as the screens know runs; what libraries say meanwhile goes to its log."""
 
+    refusal = ""
+
     def __init__(self, session: Session, stray: StrayOutput) -> None:
         self.session = session
         self._stray = stray

@@ -39,6 +39,7 @@ class PastRun:
     exit_code = 0
     outlives_app = True
     can_detach = False
+    refusal = ""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory

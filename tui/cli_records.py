@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from engine.errors import RunError
+from tui.attached import READ_ONLY, STEER
 from tui.draft import SETTINGS
 from tui.records import CheckpointFacts
 
@@ -59,6 +61,28 @@ class RunRecords:
         from engine.deleting import delete_run
 
         return delete_run(_run(path))
+
+
+class LookedAtRecords(RunRecords):
+    """The same for somebody who may only look."""
+
+    def delete_checkpoint(self, path: str, iteration: int) -> None:
+        """Refuse to.
+
+        Raises:
+            RunError: always.
+        """
+        del path, iteration
+        raise RunError(READ_ONLY, STEER)
+
+    def delete_run(self, path: str) -> int:
+        """Refuse to.
+
+        Raises:
+            RunError: always.
+        """
+        del path
+        raise RunError(READ_ONLY, STEER)
 
 
 def _run(path: str) -> RunDirectory:

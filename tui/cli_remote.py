@@ -37,21 +37,25 @@ _ASKED: dict[Errand, str] = {
 }
 
 
-def attach(name: str | None) -> int:
+def attach(name: str | None, *, is_read_only: bool = False) -> int:
     """Show the dashboard of a run, whoever trains it; return the exit code."""
     from tui.app import LoraTuiApp
-    from tui.attached import AttachedRun
+    from tui.attached import AttachedRun, WatchedRun
     from tui.cli_dashboard import show_app
-    from tui.cli_records import RunRecords
+    from tui.cli_records import LookedAtRecords, RunRecords
     from tui.controls import Bench
     from tui.fuse import FuseScreen
-    from tui.terminal import StrayOutput
+    from tui.terminal import StrayOutput, is_served
 
     run = find_run(name)
+    shown = WatchedRun(run) if is_read_only else AttachedRun(run)
+    records = LookedAtRecords() if is_read_only else RunRecords()
     with StrayOutput() as stray:
-        app = LoraTuiApp(AttachedRun(run), bench=Bench(RunRecords(), FuseScreen))
+        app = LoraTuiApp(shown, bench=Bench(records, FuseScreen))
         exit_code = show_app(app, stray, lambda: None)
-        say(_left(run), stray.screen)
+        # A browser's page reads the stream as packets.
+        if not is_served():
+            say(_left(run), stray.screen)
     return exit_code
 
 

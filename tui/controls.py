@@ -40,6 +40,11 @@ class RunControls(Protocol):
         ...
 
     @property
+    def refusal(self) -> str:
+        """Why it may only be looked at, in words; empty where it may be steered."""
+        ...
+
+    @property
     def can_detach(self) -> bool:
         """Whether it can be handed over to a process in the background."""
         ...

@@ -25,8 +25,8 @@ from tui.panes.memory import MemoryPane
 from tui.panes.pace import PacePane
 from tui.panes.pane import Pane
 from tui.panes.samples import SamplesPane
-from tui.report import ReportingScreen
 from tui.signals import has_terminal, is_terminal_gone
+from tui.steering import SteeringScreen
 
 if TYPE_CHECKING:
     from textual import events
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
     from textual.signal import Signal
 
-    from tui.watch import Request, RunWatch
+    from tui.watch import RunWatch
 
 CALM_TICKS = 3
 """Ticks between two drawings while only numbers change; what a person did shows at once."""
@@ -53,7 +53,7 @@ HEIGHTS = [
 ]  # fmt: skip
 
 
-class Dashboard(ReportingScreen):
+class Dashboard(SteeringScreen):
     """All panes of one run."""
 
     HORIZONTAL_BREAKPOINTS = WIDTHS
@@ -225,31 +225,6 @@ class Dashboard(ReportingScreen):
             case _:
                 return True
 
-    def action_pause(self) -> None:
-        """Ask the run to stand still."""
-        self.ask("pause")
-
-    def action_resume(self) -> None:
-        """Ask the run to go on."""
-        self.ask("resume")
-
-    def action_checkpoint(self) -> None:
-        """Ask the run to save."""
-        self.ask("checkpoint")
-
-    def action_evaluate(self) -> None:
-        """Ask the run for its validation loss."""
-        self.ask("evaluate")
-
-    def action_sample(self) -> None:
-        """Ask the run to answer the fixed prompts."""
-        self.ask("sample")
-
-    def action_next_policy(self) -> None:
-        """Change what happens when memory runs short."""
-        self.run_watch.next_policy()
-        self.draw()
-
     def action_try(self, iteration: int | None = None) -> None:
         """Open the chat with a checkpoint, the newest if None."""
         try:
@@ -261,7 +236,8 @@ class Dashboard(ReportingScreen):
 
     def action_abort(self) -> None:
         """Stop the run, once the person is sure."""
-        self.post_message(self.AbortAsked())
+        if not self.is_refused():
+            self.post_message(self.AbortAsked())
 
     def action_continue(self) -> None:
         """Go on with a run that ended early."""
@@ -381,12 +357,6 @@ class Dashboard(ReportingScreen):
     @property
     def _is_one_pane(self) -> bool:
         return self.has_class("-one-pane")
-
-    def ask(self, request: Request) -> None:
-        """Ask something of the run, and show at once that it was asked."""
-        self.run_watch.ask(request)
-        self.draw()
-        self.refresh_bindings()
 
     def _lifecycle_now(self) -> tuple[object, ...]:
         """Everything but the numbers: when it differs, the screen must not wait."""

@@ -74,12 +74,14 @@ class CheckpointDesk:
     def _choices(self, saved: CheckpointSaved) -> list[Offer]:
         """What to do with it, and why not where not."""
         busy = "" if self._watch.is_over else "once this run is over"
+        looks_only = "this is read-only" if self._watch.controls.refusal else ""
+        busy = looks_only or busy
         started = self._watch.view.started
         is_done = started is not None and saved.iteration >= started.iterations
         nothing_left = f"all {saved.iteration:,} iterations are done" if is_done else ""
         offered = [
             Offer("resume", "r", "a new run from here", busy or nothing_left),
-            Offer("try", "t", "try it: talk with the model", self._in_the_way),
+            Offer("try", "t", "try it: talk with the model", looks_only or self._in_the_way),
             Offer("fuse", "f", "fuse it into a model of its own", busy),
             Offer("compare", "v", "compare with another", self._alone),
             Offer("reveal", "o", "copy the path of its file"),

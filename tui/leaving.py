@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from textual.app import App
 
 from tui import signals
 from tui.confirm import DETACH, STOP, Question, detach_question, leave_question
+from tui.terminal import is_served
 
 if TYPE_CHECKING:
     import signal
@@ -31,6 +33,8 @@ class LeavingApp(App[None]):
     dashboard: Dashboard | None = None
     is_leaving: bool = False
     """Whether the app goes once the run has ended."""
+    _server: int = 0
+    """The process that serves this in a browser."""
 
     def on_unmount(self) -> None:
         """Leave no run behind that nobody watches, whatever ended the app."""
@@ -45,6 +49,9 @@ class LeavingApp(App[None]):
         signals.hear(self.end_for_signal)
         if signals.has_terminal():
             self.set_interval(TERMINAL_CHECK, self.end_without_terminal)
+        elif is_served():
+            self._server = os.getppid()
+            self.set_interval(TERMINAL_CHECK, self.end_without_server)
 
     def end_for_signal(self, number: signal.Signals) -> None:
         """Leave with the signal's exit code; a run that ends with the app is saved."""
@@ -82,7 +89,8 @@ class LeavingApp(App[None]):
 
     def action_suspend_run(self) -> None:
         """Give the shell back for now; training stands still with everything else."""
-        if self.is_headless:
+        # A browser has no shell to give back.
+        if self.is_headless or self.is_web:
             return
         goes_on = self.run_watch is not None and self.run_watch.controls.outlives_app
         # Textual gives the terminal to whatever prints meanwhile, on other threads too.
@@ -102,6 +110,11 @@ class LeavingApp(App[None]):
         """Stop the run, or hand it over, where that was the answer."""
         if self.dashboard is not None and choice in (STOP, DETACH):
             self.dashboard.ask("detach" if choice == DETACH else "stop")
+
+    def end_without_server(self) -> None:
+        """Leave when who serves this in a browser is gone without a word."""
+        if os.getppid() != self._server:
+            self.end_for_signal(signals.HANG_UP)
 
     def end_without_terminal(self) -> None:
         """Leave like on SIGHUP once nobody can see the screen any more."""

@@ -27,6 +27,11 @@ def has_person() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
+def is_served() -> bool:
+    """Whether textual-serve shows this program in a browser."""
+    return os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver")
+
+
 def say(text: str, stream: TextIO) -> None:
     """Write a line for a person, who may be gone."""
     try:

@@ -93,6 +93,7 @@ USES = (
     "where",
     "status",
     "attach",
+    "serve",
     "pause",
 )
 

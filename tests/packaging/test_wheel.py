@@ -62,6 +62,10 @@ def test_every_module_is_in_it(wheel: Path) -> None:
     assert {name for name in names(wheel) if name.endswith(".py")} == modules
 
 
+def test_the_page_for_browsers_is_in_it(wheel: Path) -> None:
+    assert "tui/served.html" in names(wheel)
+
+
 def test_the_demo_is_in_it(wheel: Path) -> None:
     found = names(wheel)
     assert {

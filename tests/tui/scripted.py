@@ -64,6 +64,7 @@ class ScriptedRun:
     path = "/runs/scripted"
     outlives_app = False
     can_detach = True
+    refusal = ""
 
     def hang_up(self) -> None:
         """The script stops when nobody watches."""

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engine.errors import RunError
 from tests.tui.conftest import until_begun, watched
 from tests.tui.elsewhere import PATIENCE, Elsewhere
 from tests.tui.world import World
 from tui.app import LoraTuiApp
-from tui.attached import AttachedRun
+from tui.attached import AttachedRun, WatchedRun
+from tui.cli_records import LookedAtRecords
+from tui.controls import Bench
+from tui.dashboard import Dashboard
+from tui.fuse import FuseScreen
 from tui.home import HomeScreen
 
 if TYPE_CHECKING:
@@ -155,3 +160,67 @@ async def test_without_a_socket_it_is_watched_and_what_was_asked_waits(
         assert elsewhere.asked == []
         elsewhere.listen()
         await until(seen, lambda: elsewhere.asked == ["checkpoint"])
+
+
+def test_who_may_only_look_is_refused_whatever_steers(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(10)
+    run = WatchedRun(elsewhere.directory)
+    run.read()
+    for steer in (
+        run.pause,
+        run.resume,
+        run.checkpoint,
+        run.evaluate,
+        run.sample,
+        run.stop,
+        lambda: run.set_policy("abort"),
+        lambda: run.open_talk(None),
+        lambda: LookedAtRecords().delete_checkpoint(run.path, 10),
+        lambda: LookedAtRecords().delete_run(run.path),
+    ):
+        with pytest.raises(RunError, match="Read-only"):
+            steer()
+    # Neither do what the app does at its end, or to hand a run over, reach it.
+    run.stop("signal SIGTERM")
+    run.hang_up()
+    run.detach()
+    run.look()
+    assert run.is_alive()
+    assert elsewhere.asked == []
+    elsewhere.leave()
+    run.look()
+    assert not run.is_alive()
+
+
+@pytest.mark.asyncio
+async def test_keys_that_steer_say_once_that_this_is_read_only(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(50)
+    app = LoraTuiApp(
+        WatchedRun(elsewhere.directory),
+        bench=Bench(LookedAtRecords(), FuseScreen),
+        now=elsewhere.script.now,
+    )
+    async with watched(app, size=(120, 40)) as seen:
+        await until_shown(seen, "● training", "50 / 200", "Read-only: this shows the run")
+        app.clear_notifications()
+        for key in ("space", "c", "e", "s", "y", "a", "d"):
+            await seen.press(key)
+        assert len(app._notifications) == 1  # pyright: ignore[reportPrivateUsage]
+        assert isinstance(app.screen, Dashboard)
+        assert seen.dashboard.run_watch.asked == []
+        elsewhere.script.advance(5)
+        elsewhere.tell()
+        await until_shown(seen, "● training", "55 / 200")
+        elsewhere.leave()
+        await until_shown(seen, "interrupted")
+        app.clear_notifications()
+        seen.dashboard.checkpoints.focus()
+        for key in ("delete", "f", "t", "r"):
+            await seen.press(key)
+            await app.workers.wait_for_complete()
+            assert isinstance(app.screen, Dashboard), key
+        assert "read-only" in " ".join(
+            note.message
+            for note in app._notifications  # pyright: ignore[reportPrivateUsage]
+        )
+    assert elsewhere.asked == []
