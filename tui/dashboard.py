@@ -151,8 +151,9 @@ class Dashboard(SteeringScreen):
             suspended.subscribe(self, self._hush)
 
     def on_unmount(self) -> None:
-        """Leave the terminal as it was found."""
+        """Leave the terminal as it was found, also by a look that comes later."""
         self._hush()
+        self._beacon = None
 
     def tick(self, *, changed: bool) -> None:
         """Draw if something happened that is worth it by now."""

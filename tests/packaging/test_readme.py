@@ -91,6 +91,7 @@ USES = (
     "fuse",
     "upload",
     "where",
+    "report",
     "status",
     "attach",
     "serve",
