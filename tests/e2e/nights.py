@@ -398,9 +398,7 @@ def asleep(ground: Ground) -> None:
     night.happen(slept_seconds=3600.0)
     night.wait_for(ev.Slept)
     night.finish(process)
-    report = night.check(
-        [BEGAN, "The machine slept for 1 h 00 min", COMPLETED], is_exact=True
-    )
+    report = night.check([BEGAN, "The machine slept for 1 h 00 min", COMPLETED], is_exact=True)
     assert abs(report.took.asleep - 3600) < 1
     assert report.took.training < 3600
     assert report.took.running > 3600
