@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from engine import events as ev
 from engine.control import ControlClient
@@ -102,6 +102,16 @@ class Ground:
         self.folder = folder
         self.home = folder / "home"
         self.length = length
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A night that fails may leave a device that hangs.
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
     @cached_property
     def undisturbed(self) -> RunDirectory:
@@ -140,13 +150,15 @@ class Night:
 
     def start(self, module: str = "tui", *words: str) -> subprocess.Popen[bytes]:
         """Begin in a process without a screen."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", module, *words, *self.words, "--plain"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=environment(self.ground.home),
         )
+        self.ground.processes.append(process)
+        return process
 
     def start_odd(self, **happens: Any) -> subprocess.Popen[bytes]:
         """Begin on a machine to which things happen."""
@@ -508,8 +520,7 @@ def main() -> None:
         parser.error(f"no such night: {', '.join(sorted(unknown))}")
     length = SHORT if options.short else LONG
     length = with_smollm2(length) if options.smollm2 else length
-    with tempfile.TemporaryDirectory() as folder:
-        ground = Ground(Path(folder), length)
+    with tempfile.TemporaryDirectory() as folder, Ground(Path(folder), length) as ground:
         for name in options.names or NIGHTS:
             began = time.monotonic()
             NIGHTS[name](ground)

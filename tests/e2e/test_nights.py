@@ -8,13 +8,15 @@ begin more than one process each, with ``LORA_TUI_NIGHTS=1``. The long forms, mi
 from __future__ import annotations
 
 import os
-
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.nights import NIGHTS, SHORT, Ground
 from tests.tmux import HAS_TMUX, NEEDS_TMUX
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # They share the run that nobody disturbs.
 pytestmark = pytest.mark.xdist_group("nights")
@@ -23,8 +25,9 @@ IN_TERMINALS = {"closed", "killed", "attached", "detached"}
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground(tmp_path_factory.mktemp("nights"), SHORT)
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with Ground(tmp_path_factory.mktemp("nights"), SHORT) as made:
+        yield made
 
 
 def played(name: str) -> object:
