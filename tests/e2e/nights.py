@@ -383,7 +383,12 @@ def killed(ground: Ground) -> None:
     with night.window() as window:
         window.wait_for("✗ interrupted", PATIENCE)
         window.press("r")
-        window.wait_for("✓ completed", night.ground.length.iterations + PATIENCE)
+        # At home other runs are completed too.
+        window.wait_until(
+            lambda screen: "✓ completed" in screen and "runs on this machine" not in screen,
+            night.ground.length.iterations + PATIENCE,
+            "not completed",
+        )
         window.press("Escape")
         window.wait_for("runs on this machine", PATIENCE)
         window.press("q")
