@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.nights import NIGHTS, SHORT, Ground
+from tests.e2e.ground import SHORT, Ground
+from tests.e2e.nights import NIGHTS
 from tests.tmux import HAS_TMUX, NEEDS_TMUX
 
 if TYPE_CHECKING:
