@@ -114,6 +114,10 @@ class Callworthy:
                 return self._late(event, sofar)
             case ev.Warned(about="stall"):
                 return self._stalled(event, sofar)
+            case ev.Trouble(shape="divergence"):
+                # Said once in a run. The other shapes can wait for the morning.
+                what = f"learns no more: its loss rises at {event.iteration:,}"
+                return [Call("numbers", what, f"{event.message}{self._look}", event.time)]
             case ev.Guard():
                 return self._guard(event, sofar)
             case ev.Paused():

@@ -215,6 +215,16 @@ def test_numbers_gone_wrong_call_once_and_again_when_it_goes_back(night: Night) 
     assert "went back to what was saved at 1" in night.calls[1].text
 
 
+def test_of_the_shapes_of_trouble_only_divergence_wakes_anybody(night: Night) -> None:
+    night.begin()
+    night.tell(ev.Trouble, shape="plateau", words="It is flat.")
+    assert night.calls == []
+    night.tell(ev.Trouble, shape="divergence", iteration=70, words="It rises.")
+    (call,) = night.calls
+    assert (call.kind, call.what) == ("numbers", "learns no more: its loss rises at 70")
+    assert call.text.startswith("It rises.")
+
+
 def test_a_stall_calls_once_until_it_goes_on(night: Night) -> None:
     for _ in range(2):
         for _ in range(3):

@@ -13,11 +13,8 @@ from engine import checkpoint
 from engine import events as ev
 from engine import session as session_module
 from engine.event_words import in_words
-from engine.guard import Guard, GuardSettings, Pause, Tighten
-from engine.guard.pulse import Pulse
-from engine.heed import Heed
+from engine.guard import Guard, GuardSettings, Pause
 from engine.journal import read_journal
-from engine.mailbox import Mailbox
 from engine.resume import FREE
 from tests.engine.guard_world import CALM, GB
 from tests.engine.workshop import ENDLESS, PATIENCE, Workshop, finish, wait_for, wait_for_kind
@@ -374,28 +371,6 @@ def test_device_errors_are_put_into_words_and_save_nothing(
     assert "the lit display has to stay smooth" in run.ended.reason
     assert "micro_batch_size: 1" in run.ended.hint
     assert run.of(ev.CheckpointSaved) == []
-
-
-def test_memory_is_tightened_within_a_step() -> None:
-    class Keeper:
-        method = "whole-graph"
-
-    mailbox = Mailbox(micro_batch=4)
-    heed = Heed(mailbox, Pulse(), Keeper())  # pyright: ignore[reportArgumentType]
-    before = mx.set_cache_limit(10**9)
-    try:
-        mailbox.order(Tighten("yellow", 1000))
-        assert [event.kind for event in heed.done(6)] == ["guard"]
-        assert mx.set_cache_limit(10**9) == 1000
-        mailbox.order(Tighten("yellow", 2000))
-        assert not heed.should_stop()
-        assert mx.set_cache_limit(10**9) == 2000
-        (event,) = heed.done(7)
-    finally:
-        mx.set_cache_limit(before)
-    assert isinstance(event, ev.Guard)
-    assert (event.action, event.iteration, event.freed is not None) == ("shrink", 7, True)
-    assert list(heed.done(8)) == []
 
 
 def test_when_the_guard_acts_may_change_within_a_run(workshop: Workshop) -> None:
