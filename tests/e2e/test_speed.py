@@ -67,7 +67,7 @@ def test_home_is_painted_at_once(tmp_path: Path) -> None:
 @pytest.mark.timeout(5 * PATIENCE)
 def test_keys_are_answered_while_it_trains(scene: Scene, tmp_path: Path) -> None:
     """From a key to its effect on the screen, in training steps of several seconds."""
-    config = scene.config("keys", iters=1_000_000, max_seq_length=96)
+    config = scene.config("keys", iters=1_000_000, max_seq_length=96, on_hangup="stop")
     command = [PROGRAM, "run", str(config), "--run-dir", str(tmp_path / "run")]
     with Screen(command, environment(tmp_path)) as screen:
         screen.wait_for("by iterations", PATIENCE)
