@@ -5,18 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from engine import events as ev
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 STEP, HOST, _BEGINNING = b'{"event": "step"', b'{"event": "host"', b'{"event": "started"'
 _FREQUENT = (STEP, HOST)
 """How the lines begin that there are thousands of."""
 _BLOCK_BYTES = 65_536
+_NEWEST_STEPS = 1_000
 
 
 class Journal:
@@ -110,26 +113,90 @@ def read_history(path: Path, host_samples: int) -> list[ev.Event]:
     Raises:
         OSError: when the file is there and cannot be read.
     """
-    return read_whole_history(path, host_samples)[0]
+    return list(_read_history(path, _count(path), host_samples))
 
 
-def read_whole_history(path: Path, host_samples: int) -> tuple[list[ev.Event], int]:
-    """Return what ``read_history`` does, and how many lines the journal has.
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What a screen shows of a run at first sight."""
+
+    events: list[ev.Event]
+    lines: int
+    """How many the journal has, those that were not read among them."""
+    is_whole: bool
+    """Whether no steps were left out."""
+
+
+def read_overview(path: Path, host_samples: int, most_steps: int) -> Overview:
+    """Return what ``read_history`` does, but of a long run only so many steps.
+
+    They lie evenly over the run, but for the newest, of which none is missing: they are what
+    averages and rates are made of.
 
     Raises:
         OSError: when the file is there and cannot be read.
     """
-    if not path.exists():
-        return [], 0
-    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    spare = sum(line.startswith(HOST) for line in lines) - host_samples
-    events: list[ev.Event] = []
-    for line in lines:
-        if spare > 0 and line.startswith(HOST):
+    count = _count(path)
+    newest = min(count.steps, _NEWEST_STEPS)
+    stride = -(-(count.steps - newest) // max(1, most_steps - newest))
+    events = list(_read_history(path, count, host_samples, max(1, stride)))
+    return Overview(events, count.lines, stride <= 1)
+
+
+def read_details(path: Path, host_samples: int, lines: int) -> Generator[ev.Event]:
+    """Yield what ``read_history`` returns of so many lines, one by one: it may take seconds.
+
+    Raises:
+        OSError: when the file is there and cannot be read.
+    """
+    return _read_history(path, _count(path, lines), host_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """The whole lines of a journal."""
+
+    lines: int
+    steps: int
+    hosts: int
+
+
+def _count(path: Path, most_lines: int | None = None) -> _Count:
+    lines = steps = hosts = 0
+    for line in _whole_lines(path, most_lines):
+        lines += 1
+        steps += line.startswith(STEP)
+        hosts += line.startswith(HOST)
+    return _Count(lines, steps, hosts)
+
+
+def _read_history(
+    path: Path, count: _Count, host_samples: int, stride: int = 1
+) -> Generator[ev.Event]:
+    spare = count.hosts - host_samples
+    older = count.steps - _NEWEST_STEPS
+    at = 0
+    for line in _whole_lines(path, count.lines):
+        if line.startswith(HOST):
             spare -= 1
-        elif (event := parse_line(line)) is not None:
-            events.append(event)
-    return events, len(lines)
+            if spare >= 0:
+                continue
+        elif line.startswith(STEP):
+            at += 1
+            if at <= older and at % stride:
+                continue
+        if (event := parse_line(line)) is not None:
+            yield event
+
+
+def _whole_lines(path: Path, most: int | None) -> Iterator[bytes]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in islice(file, most):
+            if not line.endswith(b"\n"):
+                return
+            yield line
 
 
 def read_outline(path: Path) -> list[ev.Event]:

@@ -31,26 +31,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@cache
-def _readers(kind: type) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    """Each field's name, and what makes its value from JSON's; None where it is the same."""
-    hints = typing.get_type_hints(kind)
-    return tuple((f.name, _reader(hints[f.name])) for f in fields(kind))
-
-
 def build(kind: type, values: dict[str, Any]) -> Any:
     """Build a dataclass from JSON values; fields that it does not know are left out.
 
     Raises:
         TypeError: when a field that has no default is missing.
     """
-    return kind(
-        **{
-            name: values[name] if read is None else read(values[name])
-            for name, read in _readers(kind)
-            if name in values
-        }
-    )
+    names, readers = _readers(kind)
+    given = {name: values[name] for name in names if name in values}
+    for name, read in readers:
+        if name in given:
+            given[name] = read(given[name])
+    return kind(**given)
+
+
+@cache
+def _readers(kind: type) -> tuple[tuple[str, ...], tuple[tuple[str, Callable[[Any], Any]], ...]]:
+    """All fields' names, and what makes the values of those that are not as in JSON."""
+    hints = typing.get_type_hints(kind)
+    names = tuple(f.name for f in fields(kind))
+    read = ((name, _reader(hints[name])) for name in names)
+    return names, tuple((name, reader) for name, reader in read if reader is not None)
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:

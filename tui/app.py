@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TICK = 0.1
 """Seconds between two looks at the run."""
-STILL_TICK = 0.25
+STILL_TICK = 0.5
 """The same while the run stands still and nothing is asked of it."""
 WARNING_SECONDS = 20.0
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from engine.control import ControlClient, Feed
 from engine.errors import RunError
-from engine.journal import parse_line, read_whole_history
+from engine.journal import parse_line, read_details, read_overview
 from engine.lock import is_held
 from engine.view import TRACE_SAMPLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from typing import Any
 
     from engine.control import Verb
@@ -26,6 +27,10 @@ STEER = "To steer it: lora-tui attach, or lora-tui serve --steer"
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 """Between two tries to reach a process that loads, or has let go of this one."""
+FIRST_STEPS = 8_000
+"""Steps that a long run is shown with at first; the others follow."""
+READ_SECONDS = 0.04
+"""How long they are read for between two looks, so that keys never wait for them."""
 
 
 class AttachedRun:
@@ -42,7 +47,14 @@ class AttachedRun:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
+        self.edition = 0
         self._events: list[Event] = []
+        self._overview = 0
+        """How many of them are there in place of all that the journal had at first."""
+        self._details: Generator[Event] | None = None
+        """All that it had, while that is read."""
+        self._read: list[Event] = []
+        """What was read of it so far."""
         self._next_line = 0
         """The journal's first line that was not read yet."""
         self._client: ControlClient | None = None
@@ -70,9 +82,31 @@ class AttachedRun:
 
     def read(self) -> None:
         """Read what there is of the run, without following it."""
-        found, self._next_line = read_whole_history(self._directory.journal_file, TRACE_SAMPLES)
-        self._events += found
+        journal = self._directory.journal_file
+        found = read_overview(journal, TRACE_SAMPLES, FIRST_STEPS)
+        self._events, self._next_line = found.events, found.lines
+        if not found.is_whole:
+            self._overview = len(found.events)
+            self._details = read_details(journal, TRACE_SAMPLES, found.lines)
         self.look()
+
+    def read_on(self, seconds: float) -> bool:
+        """Read for so long what was left out at first; say whether there is more."""
+        if self._details is None:
+            return False
+        end = time.monotonic() + seconds
+        try:
+            for event in self._details:
+                self._read.append(event)
+                if time.monotonic() > end:
+                    return True
+            self._events = self._read + self._events[self._overview :]
+            self.edition += 1
+        except OSError:
+            # Without the file, what is shown is all there is.
+            pass
+        self._details, self._read = None, []
+        return False
 
     def look(self) -> None:
         """Take what is new."""
@@ -145,10 +179,12 @@ class AttachedRun:
         """Look no more; it goes on."""
         if self._follower is not None:
             self._follower.cancel()
+        if self._details is not None:
+            self._details.close()
 
     async def _follow(self) -> None:
         try:
-            while not self._is_gone:
+            while self.read_on(READ_SECONDS) or not self._is_gone:
                 await asyncio.sleep(LOOK_SECONDS)
                 self.look()
         finally:

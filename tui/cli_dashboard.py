@@ -53,6 +53,7 @@ class SteeredRun:
     """A session as the screens know runs; what libraries say meanwhile goes to its log."""
 
     refusal = ""
+    edition = 0
 
     def __init__(self, session: Session, stray: StrayOutput) -> None:
         self.session = session

@@ -18,75 +18,14 @@ from tui.watch import BAD_INPUT
 from tui.words import size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from engine.catalog import RunCatalog, RunRecord
-    from engine.events import Event, Policy
     from engine.machine import Machine
-    from engine.runs import RunDirectory
     from engine.session import Session
-    from engine.use.talk import Talk
     from tui.attached import AttachedRun
     from tui.cli_dashboard import SteeredRun
     from tui.draft import Draft, Fitting, Outlook
 
 MOST_RUNS = 200
-
-
-class PastRun:
-    """A run that is only read: its journal as it is now."""
-
-    exit_code = 0
-    outlives_app = True
-    can_detach = False
-    refusal = ""
-
-    def __init__(self, directory: RunDirectory) -> None:
-        self._directory = directory
-        self._events: list[Event] = []
-
-    @property
-    def path(self) -> str:
-        """The run's folder."""
-        return str(self._directory.path)
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """What the journal holds."""
-        return self._events
-
-    def start(self) -> None:
-        """Read the journal."""
-        from engine.journal import read_history
-        from engine.view import TRACE_SAMPLES
-
-        self._events = read_history(self._directory.journal_file, TRACE_SAMPLES)
-
-    def open_talk(self, iteration: int | None) -> Talk:
-        """Prepare to talk to a checkpoint.
-
-        Raises:
-            LoraTuiError: when there is none, or its base is gone.
-        """
-        from engine.use.talk import open_talk
-        from tui.cli_dashboard import at
-
-        return open_talk(at(self.path, iteration))
-
-    def is_alive(self) -> bool:
-        """Whether more may come: not from here."""
-        return False
-
-    def pause(self) -> None:
-        """Nothing to steer, here and below."""
-
-    resume = checkpoint = evaluate = sample = hang_up = detach = leave = pause
-
-    def set_policy(self, policy: Policy) -> None:
-        """Nothing to guard."""
-
-    def stop(self, reason: str = "asked") -> None:
-        """Nothing to stop."""
 
 
 class HomeOutlook:
@@ -221,14 +160,12 @@ def _measure() -> None:
     this_machine()
 
 
-def _open(path: str) -> PastRun | AttachedRun:
+def _open(path: str) -> AttachedRun:
     """Look at a run: as it goes on where a process trains it, else as it was left."""
-    from engine.lock import is_held
     from engine.runs import RunDirectory
     from tui.attached import AttachedRun
 
-    directory = RunDirectory(Path(path))
-    return AttachedRun(directory) if is_held(directory.lock_file) else PastRun(directory)
+    return AttachedRun(RunDirectory(Path(path)))
 
 
 def _start_preset(name: str, stray: StrayOutput, started: list[SteeredRun]) -> SteeredRun:

@@ -21,7 +21,12 @@ class RunControls(Protocol):
 
     @property
     def events(self) -> Sequence[Event]:
-        """Everything that happened so far; it only grows."""
+        """Everything that happened so far; it only grows, but for a new edition."""
+        ...
+
+    @property
+    def edition(self) -> int:
+        """Another number once what happened before is told again, in more detail."""
         ...
 
     @property

@@ -40,7 +40,7 @@ CALM_TICKS = 3
 """Ticks between two drawings while only numbers change; what a person did shows at once."""
 CLOCK_TICKS = 10
 """Ticks after which clocks are drawn again, whatever happened."""
-STILL_TICKS = 20
+STILL_TICKS = 10
 """The same while the run stands still: only ages of minutes grow then."""
 SETTLE_STEPS = 10_000
 MOVE_SHARE = 0.02

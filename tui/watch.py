@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,9 +14,9 @@ from tui.words import one_line, transfer
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from engine.events import Policy
+    from engine.events import Event, Policy
     from tui.controls import RunControls
 
 Request = Literal["pause", "resume", "checkpoint", "evaluate", "sample", "stop", "detach"]
@@ -71,6 +72,7 @@ class RunWatch:
         self._now = now
         self._last_time = 0.0
         self._folded = 0
+        self._edition = controls.edition
         self.is_started = False
         self._is_broken_off = False
         self._past_time = 0.0
@@ -105,6 +107,9 @@ class RunWatch:
         # Asked before the events are read: what a run says last comes before it dies.
         is_alive = self.controls.is_alive()
         events = self.controls.events
+        is_told_anew = self.controls.edition != self._edition
+        if is_told_anew:
+            self._begin_anew(events)
         new = events[self._folded : self._folded + FOLD_AT_ONCE]
         self._folded += len(new)
         for event in new:
@@ -123,7 +128,8 @@ class RunWatch:
         self.asked = [asked for asked in self.asked if not self._is_answered(asked)]
         is_caught_up = self._folded >= len(events)
         broken_off = self.is_started and is_caught_up and not is_alive and not self.whole.is_over
-        changed = bool(new) or broken_off != self._is_broken_off or len(self.asked) != open_before
+        changed = bool(new) or is_told_anew or broken_off != self._is_broken_off
+        changed = changed or len(self.asked) != open_before
         self._is_broken_off = broken_off
         return changed
 
@@ -259,6 +265,16 @@ class RunWatch:
         if ended and ended.exit_code == BAD_INPUT and self.whole.started is None:
             return ended
         return None
+
+    def _begin_anew(self, events: Sequence[Event]) -> None:
+        """Show the same run in more detail."""
+        self._edition = self.controls.edition
+        at = None if self.place is None else self.whole.steps.iteration[self.place]
+        self.whole = self._past = RunView()
+        self.whole.apply_all(events)
+        self._folded, self._timeline = len(events), None
+        if at is not None:
+            self.look_at(bisect_left(self.whole.steps.iteration, at))
 
     def _is_answered(self, asked: Asked) -> bool:
         return self.is_over or self._happened(asked.request) != asked.happened

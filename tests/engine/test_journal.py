@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import resource
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from engine import events as ev
-from engine.journal import Journal, JournalReader, read_journal, read_outline
+from engine.journal import (
+    Journal,
+    JournalReader,
+    read_details,
+    read_history,
+    read_journal,
+    read_outline,
+    read_overview,
+)
 from tests.engine.samples import filled
 
 if TYPE_CHECKING:
@@ -174,3 +183,56 @@ def test_an_outline_has_the_last_step_and_sample_of_the_machine_only(path: Path)
     assert {type(event) for event in outline[3:]} == {ev.Step, ev.Host}
     assert host in outline
     assert len(outline) == 5
+
+
+def long_run(steps: int) -> list[ev.Event]:
+    step = filled(ev.Step)
+    told: list[ev.Event] = []
+    for iteration in range(1, steps + 1):
+        told += [
+            ev.Host(time=float(iteration), pressure="green"),
+            replace(step, iteration=iteration),
+        ]
+        if iteration % 100 == 0:
+            told.append(replace(filled(ev.Evaluated), iteration=iteration))
+    return told
+
+
+def test_an_overview_of_a_short_run_is_its_history(path: Path) -> None:
+    write(path, long_run(1_200))
+    overview = read_overview(path, 50, 1_200)
+    assert overview.is_whole
+    assert overview.events == read_history(path, 50)
+    assert overview.lines == 2 * 1_200 + 12
+
+
+def test_an_overview_of_a_long_run_has_its_newest_steps_and_a_share_of_the_others(
+    path: Path,
+) -> None:
+    write(path, long_run(5_000))
+    overview = read_overview(path, 50, 2_000)
+    assert not overview.is_whole
+    assert overview.lines == 2 * 5_000 + 50
+    of = {kind: [e for e in overview.events if isinstance(e, kind)] for kind in ev.KINDS.values()}
+    assert [host.time for host in of[ev.Host]] == [float(i) for i in range(4_951, 5_001)]
+    assert len(of[ev.Evaluated]) == 50
+    steps = [event.iteration for event in overview.events if isinstance(event, ev.Step)]
+    assert steps[-1_000:] == list(range(4_001, 5_001))
+    assert steps[:-1_000] == list(range(4, 4_001, 4))
+
+
+def test_the_details_are_the_history_up_to_a_line(path: Path) -> None:
+    told = long_run(1_500)
+    write(path, told)
+    whole = read_history(path, 50)
+    lines = read_overview(path, 50, 100).lines
+    write(path, long_run(10))
+    assert list(read_details(path, 50, lines)) == whole
+
+
+def test_a_line_cut_short_is_in_no_overview(path: Path) -> None:
+    write(path, long_run(5))
+    before = read_overview(path, 50, 2_000)
+    path.write_bytes(path.read_bytes() + b'{"event": "step", "iter')
+    assert read_overview(path, 50, 2_000) == before
+    assert read_overview(path.with_name("none"), 50, 2_000).events == []

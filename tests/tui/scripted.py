@@ -36,6 +36,7 @@ class ScriptedRun:
     def __init__(
         self, iterations: int = 15_000, step_seconds: float = 2.1, name: str = "maximum"
     ) -> None:
+        self.edition = 0
         self.log: list[ev.Event] = []
         self.calls: list[str] = []
         """What was asked, in order."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine.errors import RunError
+from engine.view import RunView
 from tests.tui.conftest import until_begun, watched
 from tests.tui.elsewhere import PATIENCE, Elsewhere
 from tests.tui.world import World
 from tui.app import LoraTuiApp
-from tui.attached import AttachedRun, WatchedRun
+from tui.attached import FIRST_STEPS, AttachedRun, WatchedRun
 from tui.cli_records import LookedAtRecords
 from tui.controls import Bench
 from tui.dashboard import Dashboard
@@ -160,6 +161,44 @@ async def test_without_a_socket_it_is_watched_and_what_was_asked_waits(
         assert elsewhere.asked == []
         elsewhere.listen()
         await until(seen, lambda: elsewhere.asked == ["checkpoint"])
+
+
+@pytest.mark.asyncio
+async def test_a_long_run_is_there_at_once_and_in_full_soon_after(elsewhere: Elsewhere) -> None:
+    steps = FIRST_STEPS + 4_000
+    elsewhere.script.iterations = steps + 1_000
+    elsewhere.begin(steps)
+    run = AttachedRun(elsewhere.directory)
+    async with watched(LoraTuiApp(run, now=elsewhere.script.now), size=(120, 40)) as seen:
+        await until_shown(seen, f"{steps:,} / {steps + 1_000:,}", "average of")
+        view = seen.dashboard.run_watch.whole
+        assert 1_000 < len(view.steps) <= FIRST_STEPS
+        assert len(view.evaluations) == steps // 20 + 1
+        # What happens meanwhile is not lost.
+        elsewhere.script.advance(3)
+        elsewhere.tell()
+        await until(seen, lambda: seen.dashboard.run_watch.whole is not view)
+        await until_shown(seen, f"{steps + 3:,} / ")
+        whole = seen.dashboard.run_watch.whole
+    assert list(whole.steps.iteration) == list(range(1, steps + 4))
+    told = RunView()
+    told.apply_all(elsewhere.script.log)
+    assert (whole.steps.loss, whole.steps.time) == (told.steps.loss, told.steps.time)
+    assert whole.average_loss == told.average_loss
+    assert whole.peak_bytes == told.peak_bytes
+    assert list(whole.log) == list(told.log)
+
+
+def test_what_cannot_be_read_any_more_leaves_the_first_look(elsewhere: Elsewhere) -> None:
+    elsewhere.begin(FIRST_STEPS + 500)
+    elsewhere.hang_up()
+    run = AttachedRun(elsewhere.directory)
+    run.read()
+    shown = list(run.events)
+    elsewhere.directory.journal_file.rename(elsewhere.directory.path / "away")
+    elsewhere.directory.journal_file.mkdir()
+    assert not run.read_on(10.0)
+    assert (list(run.events), run.edition) == (shown, 0)
 
 
 def test_who_may_only_look_is_refused_whatever_steers(elsewhere: Elsewhere) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.events import Progress, Slept
+from engine.events import Progress, Slept, Step
 from tests.tui.scripted import ScriptedRun, probed, trained
 from tui.forecast import Forecast, forecast, gone
 from tui.header import header_lines
@@ -154,3 +154,20 @@ def test_a_download_fills_the_bar_and_says_how_far_it_is() -> None:
     run.log.append(replace(event, trouble="the connection broke; trying again in 2 s"))
     watch.poll()
     assert "trying again in 2 s" in "".join(span[0] for span in header_lines(watch, 80)[1])
+
+
+def test_a_run_told_again_in_more_detail_is_shown_where_somebody_looks() -> None:
+    run = trained(60)
+    run.end("completed", "all done")
+    whole = run.log
+    run.log = [e for e in whole if not isinstance(e, Step) or e.iteration % 4 == 0]
+    watch = watching(run)
+    assert len(watch.whole.steps) == 15
+    watch.look_at(9)
+    assert watch.view.iteration == 40
+    run.log, run.edition = whole, 1
+    assert watch.poll()
+    assert not watch.poll()
+    assert len(watch.whole.steps) == 60
+    assert watch.view.iteration == 40
+    assert watch.place == 39
