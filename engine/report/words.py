@@ -168,7 +168,11 @@ def title(report: Report) -> str:
 
 
 def _name(source: str) -> str:
-    return Path(source).name if is_local(source) else source
+    if not is_local(source):
+        return source
+    path = Path(source)
+    # Folders may be called only that, each in one that tells more.
+    return f"{path.parent.name}/{path.name}" if path.name in ("model", "data") else path.name
 
 
 def as_text(report: Report, width: int = WIDTH) -> list[str]:

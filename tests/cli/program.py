@@ -58,9 +58,11 @@ def spawn(*arguments: str, home: Path, module: str = "tui", **extra: str) -> sub
     )
 
 
-def finish(process: subprocess.Popen[str], home: Path | None = None) -> Outcome:
+def finish(
+    process: subprocess.Popen[str], home: Path | None = None, patience: float = PATIENCE
+) -> Outcome:
     """Wait for a command's end."""
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=patience)
     return Outcome(process.returncode, out, err, files_under(home) if home else ())
 
 

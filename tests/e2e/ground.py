@@ -17,7 +17,7 @@ from engine.lock import is_held
 from engine.report.keep import PAGE, read_report
 from engine.report.words import one_line
 from engine.runs import RunDirectory
-from tests.cli.program import environment, run
+from tests.cli.program import environment, finish, run, spawn
 from tests.e2e.odd import Happening
 from tests.e2e.window import Window
 
@@ -124,6 +124,11 @@ class Night:
         return ["run", *self.ground.length.words, "--run-dir", str(self.run.path), "--yes"]
 
     @property
+    def patience(self) -> float:
+        """Seconds that training to the end may take."""
+        return PATIENCE if self.ground.length.hold_seconds < PATIENCE / 10 else 10 * PATIENCE
+
+    @property
     def events(self) -> list[ev.Event]:
         """What the run's journal says so far."""
         journal = self.run.journal_file
@@ -161,16 +166,17 @@ class Night:
 
     def finish(self, process: subprocess.Popen[bytes], code: int = 0) -> None:
         """Wait for the end of a process."""
-        assert process.wait(self._patience) == code, self.events[-1:]
+        assert process.wait(self.patience) == code, self.events[-1:]
 
     def resume(self) -> None:
         """Go on to the end with the program's own words."""
-        done = run("run", "--resume", self.run.name, "--plain", home=self.ground.home)
+        process = spawn("run", "--resume", self.run.name, "--plain", home=self.ground.home)
+        done = finish(process, patience=self.patience)
         assert done.code == 0, done.err
 
     def wait_until(self, is_so: Callable[[], object], what: str) -> None:
         """Wait for something to be so."""
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self.patience
         while not is_so():
             assert time.monotonic() < end, f"no {what}: {self.events[-3:]}"
             time.sleep(LOOK_SECONDS)
@@ -225,10 +231,6 @@ class Night:
     @property
     def _script(self) -> Path:
         return self.ground.folder / f"{self.run.name}.json"
-
-    @property
-    def _patience(self) -> float:
-        return PATIENCE if self.ground.length.hold_seconds < PATIENCE / 10 else 10 * PATIENCE
 
     def _check_forms(self, moments: list[str]) -> None:
         """See that the command and the page say the same."""

@@ -161,7 +161,7 @@ def killed(ground: Ground) -> None:
         # At home other runs are completed too.
         window.wait_until(
             lambda screen: "✓ completed" in screen and "runs on this machine" not in screen,
-            night.ground.length.iterations + PATIENCE,
+            night.patience,
             "not completed",
         )
         window.press("Escape")
