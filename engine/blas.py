@@ -8,7 +8,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-_OPENBLAS = ("cmeel-openblas", "libopenblas.so.0")
+_OPENBLAS = (
+    ("ngsolve-openblas", "libopenblas", ""),
+    ("cmeel-openblas", "libopenblas.so.0", "sve2"),
+)
+"""A package, its library, and what a processor must have: cmeel's is built for Neoverse N2 alone,
+and any other would end the process with an illegal instruction."""
+CPU_INFO = Path("/proc/cpuinfo")
 _FORTRAN_SONAME = b"libgfortran.so.5"
 """The Fortran runtime that OpenBLAS asks the system for; many machines have none."""
 
@@ -21,14 +27,23 @@ def preload_openblas() -> str | None:
     """
     if not sys.platform.startswith("linux"):
         return None
-    path = next(iter(_installed(*_OPENBLAS)), None)
-    if path is None:
-        return None
-    if not _load_globally(path):
-        _borrow_fortran_runtime()
-        if not _load_globally(path):
-            return None
-    return str(path)
+    for package, library, feature in _OPENBLAS:
+        for path in _installed(package, library):
+            if _has_processor(feature) and _load_with_fortran(path):
+                return str(path)
+    return None
+
+
+def _has_processor(feature: str) -> bool:
+    """Whether the processor has a feature by its name in Linux's ``/proc/cpuinfo``."""
+    return not feature or feature in CPU_INFO.read_text(encoding="utf-8").split()
+
+
+def _load_with_fortran(path: Path) -> bool:
+    if _load_globally(path):
+        return True
+    _borrow_fortran_runtime()
+    return _load_globally(path)
 
 
 def _load_globally(path: Path) -> bool:
