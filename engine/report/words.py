@@ -86,7 +86,9 @@ def best_checkpoint(report: Report) -> str:
     parts = [f"{'★ ' if is_best else ''}{saved.iteration:,}"]
     value = best.val_loss if best is not None and is_best else saved.val_loss
     if value is not None and math.isfinite(value):
-        parts.append(f"validation loss {loss(value)} (perplexity {_perplexity(value)})")
+        looks = [e.iteration for e in report.evaluations if e.iteration <= saved.iteration]
+        at = "" if saved.iteration in looks else f", measured at {looks[-1]:,}" if looks else ""
+        parts.append(f"validation loss {loss(value)} (perplexity {_perplexity(value)}){at}")
     if saved.bytes:
         parts.append(size(saved.bytes))
     parts.append(f"saved {stamp(saved.time)}")

@@ -19,6 +19,7 @@ from engine.report.words import one_line
 from engine.runs import RunDirectory
 from tests.cli.program import environment, finish, run, spawn
 from tests.e2e.odd import Happening
+from tests.e2e.pressure import RUN_OOM_SCORE
 from tests.e2e.window import Window
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.report.facts import Report
+    from tests.e2e.pressure import MemoryGroup
 
 PATIENCE = 100
 LOOK_SECONDS = 0.1
@@ -60,7 +62,11 @@ class Length:
     def words(self) -> list[str]:
         """What is typed after ``run``."""
         given = SETTINGS | self.settings | {"iters": self.iterations}
-        return [self.preset, *(w for k, v in given.items() for w in ("--set", f"{k}={v}"))]
+        return [self.preset, *_settings(given)]
+
+
+def _settings(given: dict[str, Any]) -> list[str]:
+    return [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
 
 
 _SMALL = {"batch_size": 2, "steps_per_eval": 100, "save_every": 10, "sample_prompts": "[]"}
@@ -117,11 +123,14 @@ class Night:
     ground: Ground
     run: RunDirectory
     happening: Happening = field(default_factory=Happening)
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What is set for this night alone."""
 
     @property
     def words(self) -> list[str]:
         """What begins the run."""
-        return ["run", *self.ground.length.words, "--run-dir", str(self.run.path), "--yes"]
+        own = _settings(self.settings)
+        return ["run", *self.ground.length.words, *own, "--run-dir", str(self.run.path), "--yes"]
 
     @property
     def patience(self) -> float:
@@ -138,10 +147,13 @@ class Night:
         """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    def start(self, module: str = "tui", *words: str) -> subprocess.Popen[bytes]:
-        """Begin in a process without a screen."""
+    def start(
+        self, module: str = "tui", *words: str, group: MemoryGroup | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Begin in a process without a screen, inside a control group if there is one."""
+        command = [sys.executable, "-m", module, *words, *self.words, "--plain"]
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *words, *self.words, "--plain"],
+            group.inside(*command, oom_score=RUN_OOM_SCORE) if group else command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -150,13 +162,15 @@ class Night:
         self.ground.processes.append(process)
         return process
 
-    def start_odd(self, **happens: Any) -> subprocess.Popen[bytes]:
+    def start_odd(
+        self, group: MemoryGroup | None = None, **happens: Any
+    ) -> subprocess.Popen[bytes]:
         """Begin on a machine to which things happen."""
         length = self.ground.length
         self.happen(
             sample_seconds=length.sample_seconds, stall_seconds=length.stall_seconds, **happens
         )
-        return self.start("tests.e2e.odd", str(self._script))
+        return self.start("tests.e2e.odd", str(self._script), group=group)
 
     def happen(self, **happens: Any) -> None:
         """Let something happen to the machine."""

@@ -37,10 +37,15 @@ from tests.e2e.ground import (
     Night,
     with_smollm2,
 )
+from tests.e2e.pressure import MemoryGroup, NoGroupError, hog, memory_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+HOGGED_BYTES = 2_000_000_000
+"""What run and hog have together; a hundredth of it is enough to save."""
+HOG_LEAVES = (0.4, 0.13, 0.02)
+"""Shares: enough to begin with, nearly yellow, red."""
 BEGAN, COMPLETED = "Began to train$", "Completed at [0-9,]+: all"
 
 
@@ -77,12 +82,16 @@ def yellow(ground: Ground) -> None:
 def red(ground: Ground) -> None:
     """Another program takes memory until there is none; the run is saved, and goes on later."""
     night = ground.night("red")
-    process = night.start_odd()
-    night.wait_for_iteration(ground.length.early)
-    night.happen(pressure="yellow", available_bytes=1_000_000_000)
-    night.wait_for(ev.Guard)
-    night.happen(pressure="red", available_bytes=100_000_000)
-    night.finish(process, 3)
+    try:
+        with memory_group() as group:
+            _meet_a_hog(night, group)
+    except NoGroupError:
+        process = night.start_odd()
+        night.wait_for_iteration(ground.length.early)
+        night.happen(pressure="yellow", available_bytes=1_000_000_000)
+        night.wait_for(ev.Guard)
+        night.happen(pressure="red", available_bytes=100_000_000)
+        night.finish(process, 3)
     assert night.of(ev.CheckpointSaved)[-1].reason == "pressure"
     reached = night.of(ev.Ended)[-1].iteration
     before = [m.words for m in read_report(night.run).moments if m.kind in CAUSED]
@@ -94,6 +103,24 @@ def red(ground: Ground) -> None:
         "The guard stopped the run: memory pressure red",
         is_exact=False,
     )
+
+
+def _meet_a_hog(night: Night, group: MemoryGroup) -> None:
+    group.set_limit(HOGGED_BYTES)
+    # Time enough to be red before the guard pauses, which would be waiting then.
+    night.settings["grace_seconds"] = 30
+    with hog(group, night.ground.home, *HOG_LEAVES) as take_more:
+        process = night.start_odd(group=group, pressure=None)
+        try:
+            night.wait_for(ev.Step)
+            take_more()
+            night.wait_for_iteration(night.ground.length.early)
+            take_more()
+            night.finish(process, 3)
+        finally:
+            # A group that holds a process cannot be removed.
+            process.kill()
+            process.wait()
 
 
 @contextmanager

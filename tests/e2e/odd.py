@@ -34,7 +34,8 @@ LOOK_SECONDS = 0.05
 class Happening:
     """What happens to the machine now."""
 
-    pressure: Pressure = "green"
+    pressure: Pressure | None = "green"
+    """None for this machine's own."""
     available_bytes: int = 3_000_000_000
     wall_seconds: float = 0.0
     """What the wall clock is ahead of this machine's."""
@@ -75,9 +76,11 @@ class Machine:
 
     def sample(self) -> HostSample:
         """Look at both."""
-        now = read(self._path)
+        now, real = read(self._path), self._real.sample()
+        if now.pressure is None:
+            return real
         return replace(
-            self._real.sample(),
+            real,
             pressure=now.pressure,
             available_bytes=now.available_bytes,
             swap_out_bytes_per_second=0.0,

@@ -1,7 +1,9 @@
 """Puts a run under real memory pressure: a control group of its own, and a process that eats.
 
 ``python -m tests.e2e.pressure`` is the eater: it takes the memory of the group that it is in, fast
-at first and slowly where it is short, until its standard input ends.
+at first and slowly where it is short, until its standard input ends. ``… pressure SHARE [SHARE…]``
+is the hog: it takes all but the first share of the limit at once, says so, and all but the next
+share when it is told to.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ NO_LIMIT = -1
 
 ENTER = 'echo "$1" > /proc/self/oom_score_adj; echo $$ > "$0" || exit 97; shift; exec "$@"'
 """Moves a shell into a group, and becomes the program that is to run there."""
-RUN_OOM_SCORE, EATER_OOM_SCORE = 500, 0
-"""Whoever trains in the background goes first, as on a Mac."""
+RUN_OOM_SCORE, EATER_OOM_SCORE, HOG_OOM_SCORE = 500, 0, 900
+"""Whoever trains in the background goes first, as on a Mac; a hog before that."""
 
 CHUNK_BYTES = 2 * MB
 FAST, STEADY, SLOW = 0.25, 0.03, 0.008
@@ -78,11 +80,14 @@ class MemoryGroup:
         cache = sum(int(statistics.get(name, 0)) for name in names)
         return int((self.path / self.files.used).read_text()) - cache
 
+    def inside(self, *command: str, oom_score: int) -> list[str]:
+        """Return what starts a program inside the group."""
+        return ["sh", "-c", ENTER, str(self.path / "cgroup.procs"), str(oom_score), *command]
+
     def start(self, *command: str, oom_score: int, home: Path) -> subprocess.Popen[str]:
         """Start a program inside the group."""
-        procs = str(self.path / "cgroup.procs")
         return subprocess.Popen(
-            ["sh", "-c", ENTER, procs, str(oom_score), *command],
+            self.inside(*command, oom_score=oom_score),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -274,6 +279,33 @@ def _eater(group: MemoryGroup, home: Path) -> Generator[None]:
 
 
 @contextmanager
+def hog(group: MemoryGroup, home: Path, *left: float) -> Generator[Callable[[], None]]:
+    """Let a program take a group's memory in a moment; it holds it to the end of the block.
+
+    Args:
+        group: whose memory; it has a limit.
+        home: where it writes.
+        left: shares of the limit that it leaves, one after the other; the first from the beginning.
+
+    Yields:
+        What makes it go on to the next share, and returns once that is all there is left.
+    """
+    command = (sys.executable, "-m", "tests.e2e.pressure", *map(str, left))
+    with _living(group.start(*command, oom_score=HOG_OOM_SCORE, home=home)) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        told, asked = process.stdout, process.stdin
+        assert told.readline()
+
+        def go_on() -> None:
+            asked.write("\n")
+            asked.flush()
+            assert told.readline()
+
+        yield go_on
+
+
+@contextmanager
 def _living(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str]]:
     """Let a process live as long as the block, and close its pipes after it."""
     with process:
@@ -304,5 +336,22 @@ def eat() -> None:
         has_ended.wait(CHUNK_BYTES / (share * room.limit))
 
 
+def gorge(shares: list[float]) -> None:
+    """Take memory until a share of the limit is left, and the next when a line is read."""
+    groups, eaten = Cgroups(ROOT), list[bytearray]()
+    for share in shares:
+        while True:
+            room = min(groups.rooms(), key=lambda room: room.left)
+            if room.left <= share * room.limit:
+                break
+            eaten.append(bytearray(b"\1") * CHUNK_BYTES)
+        print(room.left, flush=True)
+        sys.stdin.readline()
+    sys.stdin.read()
+
+
 if __name__ == "__main__":
-    eat()
+    if len(sys.argv) > 1:
+        gorge([float(share) for share in sys.argv[1:]])
+    else:
+        eat()

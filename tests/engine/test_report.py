@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -113,6 +114,13 @@ def stopped() -> ScriptedRun:
 
 def test_the_whole_report_in_words() -> None:
     assert "\n".join(words.as_text(report_of(stopped()))) == GOLDEN
+
+
+def test_a_loss_that_was_measured_before_the_checkpoint_says_so() -> None:
+    run = trained(40, 2000)
+    run._save("stop")  # pyright: ignore[reportPrivateUsage]
+    found = words.best_checkpoint(report_of(run))
+    assert re.match(r"40 · validation loss \S+ \(perplexity \S+\), measured at 0 · ", found), found
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])
