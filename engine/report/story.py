@@ -175,7 +175,8 @@ class Story:
                 words = f"Went back to the checkpoint at {event.iteration:,}: {event.why}"
                 self._tell(event.time, "restore", words)
             case _:
-                rows = f"; {event.micro_batch} rows at a time" if event.micro_batch else ""
+                unit = "row" if event.micro_batch == 1 else "rows"
+                rows = f"; {event.micro_batch} {unit} at a time" if event.micro_batch else ""
                 freed = f"; {size(event.freed)} came back" if event.freed else ""
                 words = f"{_GUARD[event.action]}: {event.why}{rows}{freed}"
                 self._tell(event.time, "guard", words)

@@ -159,7 +159,7 @@ def test_pressure_heat_and_battery_are_told_as_spells() -> None:
 def test_the_guard_sleep_and_skipped_batches_are_told() -> None:
     run = trained(100, 2000)
     why = "memory pressure was yellow for 20 s"
-    add(run, ev.Guard(time=0, action="shrink", why=why, micro_batch=2, freed=300 * MB))
+    add(run, ev.Guard(time=0, action="shrink", why=why, micro_batch=1, freed=300 * MB))
     add(run, ev.Guard(time=0, action="pause", why="still yellow"))
     add(run, ev.Paused(time=0, iteration=100, by="guard", reason="still yellow"))
     run.time += 90
@@ -177,7 +177,7 @@ def test_the_guard_sleep_and_skipped_batches_are_told() -> None:
     run.end("aborted", "red", 3)
     assert told(run) == [
         "Began to train",
-        f"The guard shrank the run: {why}; 2 rows at a time; 300 MB came back",
+        f"The guard shrank the run: {why}; 1 row at a time; 300 MB came back",
         "The guard paused at 100 for 1 min 30 s: still yellow",
         "Skipped 3 batches, 101 to 103: not finite",
         "Went back to the checkpoint at 100: 5 in a row",
