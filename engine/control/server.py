@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import selectors
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +13,6 @@ from engine.control.feed import Feed
 from engine.control.words import MOST_BYTES, Command, parse_command, refusal, reply_to
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -108,7 +107,8 @@ class ControlServer:
         self._listening = place.listen(path)
         self._clients: dict[socket.socket, _Client] = {}
         self._selector = selectors.DefaultSelector()
-        self._woken, self._waker = os.pipe()
+        # Not a pipe's numbers: they may be another file's once this is over.
+        self._woken, self._waker = socket.socketpair()
         self._is_closing = False
         self._selector.register(self._listening, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
@@ -116,7 +116,9 @@ class ControlServer:
     def close(self) -> None:
         """Tell readers what is left, and end ``serve``; may be called from any thread."""
         self._is_closing = True
-        os.write(self._waker, b"\0")
+        # It may be over already.
+        with suppress(OSError):
+            self._waker.send(b"\0")
 
     def serve(self) -> None:
         """Answer until ``close``."""
@@ -130,8 +132,8 @@ class ControlServer:
             self._selector.close()
             self._listening.close()
             place.remove(self._path)
-            os.close(self._woken)
-            os.close(self._waker)
+            self._woken.close()
+            self._waker.close()
 
     def _patience(self) -> float | None:
         """How long to sleep when nobody says anything; for ever when nobody waits for news."""
@@ -142,7 +144,7 @@ class ControlServer:
         for key, mask in self._selector.select(patience):
             if key.fileobj is self._listening:
                 self._accept()
-            elif key.fileobj == self._woken:
+            elif key.fileobj is self._woken:
                 # Only close wakes it, and that is looked at next.
                 return
             elif client := self._clients.get(key.fileobj):  # pyright: ignore[reportArgumentType, reportCallIssue]
