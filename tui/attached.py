@@ -27,10 +27,12 @@ STEER = "To steer it: lora-tui attach, or lora-tui serve --steer"
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 """Between two tries to reach a process that loads, or has let go of this one."""
-FIRST_STEPS = 8_000
+FIRST_STEPS = 4_000
 """Steps that a long run is shown with at first; the others follow."""
 READ_SECONDS = 0.04
 """How long they are read for between two looks, so that keys never wait for them."""
+FIRST_SECONDS = 1.0
+"""How long they wait themselves: until the first screen is whole, it needs the processor."""
 
 
 class AttachedRun:
@@ -84,10 +86,10 @@ class AttachedRun:
         """Read what there is of the run, without following it."""
         journal = self._directory.journal_file
         found = read_overview(journal, TRACE_SAMPLES, FIRST_STEPS)
-        self._events, self._next_line = found.events, found.lines
+        self._events, self._next_line = found.events, found.count.lines
         if not found.is_whole:
             self._overview = len(found.events)
-            self._details = read_details(journal, TRACE_SAMPLES, found.lines)
+            self._details = read_details(journal, TRACE_SAMPLES, found.count)
         self.look()
 
     def read_on(self, seconds: float) -> bool:
@@ -183,12 +185,16 @@ class AttachedRun:
             self._details.close()
 
     async def _follow(self) -> None:
+        begin = time.monotonic() + FIRST_SECONDS
         try:
-            while self.read_on(READ_SECONDS) or not self._is_gone:
+            while self._details_wait(begin) or self.read_on(READ_SECONDS) or not self._is_gone:
                 await asyncio.sleep(LOOK_SECONDS)
                 self.look()
         finally:
             self._let_go()
+
+    def _details_wait(self, begin: float) -> bool:
+        return self._details is not None and time.monotonic() < begin
 
     def _connect(self) -> None:
         self._looks_to_wait -= 1

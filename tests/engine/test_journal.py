@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine import events as ev
+from engine import journal
 from engine.journal import (
     Journal,
     JournalReader,
@@ -203,7 +204,7 @@ def test_an_overview_of_a_short_run_is_its_history(path: Path) -> None:
     overview = read_overview(path, 50, 1_200)
     assert overview.is_whole
     assert overview.events == read_history(path, 50)
-    assert overview.lines == 2 * 1_200 + 12
+    assert overview.count.lines == 2 * 1_200 + 12
 
 
 def test_an_overview_of_a_long_run_has_its_newest_steps_and_a_share_of_the_others(
@@ -212,7 +213,7 @@ def test_an_overview_of_a_long_run_has_its_newest_steps_and_a_share_of_the_other
     write(path, long_run(5_000))
     overview = read_overview(path, 50, 2_000)
     assert not overview.is_whole
-    assert overview.lines == 2 * 5_000 + 50
+    assert overview.count.lines == 2 * 5_000 + 50
     of = {kind: [e for e in overview.events if isinstance(e, kind)] for kind in ev.KINDS.values()}
     assert [host.time for host in of[ev.Host]] == [float(i) for i in range(4_951, 5_001)]
     assert len(of[ev.Evaluated]) == 50
@@ -225,9 +226,20 @@ def test_the_details_are_the_history_up_to_a_line(path: Path) -> None:
     told = long_run(1_500)
     write(path, told)
     whole = read_history(path, 50)
-    lines = read_overview(path, 50, 100).lines
+    count = read_overview(path, 50, 100).count
     write(path, long_run(10))
-    assert list(read_details(path, 50, lines)) == whole
+    assert list(read_details(path, 50, count)) == whole
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1 << 20])
+def test_lines_are_counted_wherever_blocks_of_them_end(
+    size: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_COUNTED_BYTES", size)
+    write(path, long_run(100))
+    path.write_bytes(path.read_bytes() + b'\n\n{"event": "step"}\n{"event": "host", "ti')
+    count = read_overview(path, 10, 10).count
+    assert (count.lines, count.steps, count.hosts) == (2 * 100 + 1 + 3, 101, 100)
 
 
 def test_a_line_cut_short_is_in_no_overview(path: Path) -> None:
