@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import socket
 import stat
 import threading
@@ -284,6 +285,20 @@ def test_a_reader_that_takes_nothing_is_dropped_and_holds_nobody_up(tmp_path: Pa
     served.close()
     thread.join(PATIENCE)
     assert run.asked == ["pause", "resume"]
+
+
+def test_closing_what_is_over_touches_no_other_file(tmp_path: Path) -> None:
+    served = ControlServer(tmp_path / "control.sock", tmp_path / "events.jsonl", Recorder())
+    served.close()
+    served.serve()
+    # Files that are opened now get the numbers of those that were closed.
+    pipes = [os.pipe() for _ in range(8)]
+    served.close()
+    try:
+        assert select.select([read for read, _ in pipes], [], [], 0)[0] == []
+    finally:
+        for number in (end for pipe in pipes for end in pipe):
+            os.close(number)
 
 
 def test_a_path_too_long_for_a_socket_leads_to_one(tmp_path: Path) -> None:
