@@ -12,8 +12,6 @@ from textual.app import SystemCommand
 from engine.errors import LoraTuiError
 from tui.bindings import active_commands, bindings
 from tui.confirm import abort_question
-from tui.dashboard import Dashboard
-from tui.desk import CheckpointDesk
 from tui.help import HelpScreen
 from tui.home import HomeScreen
 from tui.leaving import LeavingApp
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from tui.controls import Bench, Doors, HomeData, RunControls
+    from tui.dashboard import Dashboard
+    from tui.desk import CheckpointDesk
     from tui.panes.checkpoints import CheckpointsPane
 
 TICK = 0.1
@@ -182,6 +182,10 @@ class LoraTuiApp(LeavingApp):
         self.call_after_refresh(self._begin)
 
     def _new_dashboard(self, run: RunWatch) -> Dashboard:
+        # Home is painted without them.
+        from tui.dashboard import Dashboard
+        from tui.desk import CheckpointDesk
+
         has_home = self._home is not None
         self.dashboard = Dashboard(run, has_home=has_home, rings=self.settings.bell)
         self._desk = self._bench and CheckpointDesk(self.dashboard, self._bench, has_home=has_home)

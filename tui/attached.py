@@ -12,6 +12,7 @@ from engine.errors import RunError
 from engine.journal import parse_line, read_details, read_overview
 from engine.lock import is_held
 from engine.view import TRACE_SAMPLES
+from tui.records import READ_ONLY, STEER
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from engine.runs import RunDirectory
     from engine.use.talk import Talk
 
-READ_ONLY = "Read-only: this shows the run and changes nothing."
-STEER = "To steer it: lora-tui attach, or lora-tui serve --steer"
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 """Between two tries to reach a process that loads, or has let go of this one."""

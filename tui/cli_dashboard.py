@@ -17,10 +17,9 @@ from engine.mlx_thread import threads_ended
 from engine.runs import home
 from tui.background import start_in_background, watching_words
 from tui.beacon import NO_PROGRESS
-from tui.cli_records import RunRecords
+from tui.cli_records import RunRecords, fuse_screen
 from tui.controls import Bench
 from tui.farewell import NOTHING_MADE, is_complete, last_words, name_of
-from tui.fuse import FuseScreen
 from tui.headless import train_on
 from tui.plain import FAILED_EXIT
 from tui.settings import load_settings
@@ -179,7 +178,7 @@ def show_run(session: Session) -> int:
 
     with StrayOutput() as stray:
         run = SteeredRun(session, stray)
-        app = LoraTuiApp(run, bench=Bench(RunRecords(), FuseScreen))
+        app = LoraTuiApp(run, bench=Bench(RunRecords(), fuse_screen))
         return show_app(app, stray, lambda: run)
 
 

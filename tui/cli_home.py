@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.preset_files import preset_names, preset_summary
-from tui.cli_records import RunRecords
+from tui.cli_records import RunRecords, fuse_screen
 from tui.controls import Bench, Doors, HomeData, PresetLine, RunLine
-from tui.fuse import FuseScreen
 from tui.home_rows import DEMO
 from tui.terminal import StrayOutput
 from tui.watch import BAD_INPUT
@@ -96,7 +95,7 @@ def show_home() -> int:
             measure=_measure,
             records=records,
         )
-        app = LoraTuiApp(home=first_look(), doors=doors, bench=Bench(records, FuseScreen))
+        app = LoraTuiApp(home=first_look(), doors=doors, bench=Bench(records, fuse_screen))
         return show_app(app, stray, newest_accepted)
 
 

@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import RunError
-from tui.attached import READ_ONLY, STEER
 from tui.draft import SETTINGS
-from tui.records import CheckpointFacts
+from tui.records import READ_ONLY, STEER, CheckpointFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from engine.runs import RunDirectory
+    from tui.fuse import FuseScreen
+
+
+def fuse_screen(run: str, iteration: int) -> FuseScreen:
+    """Make the screen that fuses a run's checkpoint, whose code is loaded only then."""
+    from tui.fuse import FuseScreen
+
+    return FuseScreen(run, iteration)
 
 
 class RunRecords:

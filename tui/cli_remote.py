@@ -42,16 +42,15 @@ def attach(name: str | None, *, is_read_only: bool = False) -> int:
     from tui.app import LoraTuiApp
     from tui.attached import AttachedRun, WatchedRun
     from tui.cli_dashboard import show_app
-    from tui.cli_records import LookedAtRecords, RunRecords
+    from tui.cli_records import LookedAtRecords, RunRecords, fuse_screen
     from tui.controls import Bench
-    from tui.fuse import FuseScreen
     from tui.terminal import StrayOutput, is_served
 
     run = find_run(name)
     shown = WatchedRun(run) if is_read_only else AttachedRun(run)
     records = LookedAtRecords() if is_read_only else RunRecords()
     with StrayOutput() as stray:
-        app = LoraTuiApp(shown, bench=Bench(records, FuseScreen))
+        app = LoraTuiApp(shown, bench=Bench(records, fuse_screen))
         exit_code = show_app(app, stray, lambda: None)
         # A browser's page reads the stream as packets.
         if not is_served():

@@ -118,7 +118,8 @@ class HomeScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Look again, as a run may have come back; not before the first frame is up."""
-        self.call_after_refresh(self.look_again)
+        # Rows and footer are drawn only once the size is known.
+        self.call_after_refresh(self.call_after_refresh, self.look_again)
 
     def on_resize(self, _: events.Resize) -> None:
         """Lay the rows out for the new width."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+READ_ONLY = "Read-only: this shows the run and changes nothing."
+STEER = "To steer it: lora-tui attach, or lora-tui serve --steer"
+"""Why nothing is done for somebody who may only look, and what to do then."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFacts:
