@@ -182,8 +182,7 @@ class LoraTuiApp(LeavingApp):
         self.call_after_refresh(self._begin)
 
     def _new_dashboard(self, run: RunWatch) -> Dashboard:
-        # Home is painted without them.
-        from tui.dashboard import Dashboard
+        from tui.dashboard import Dashboard  # home is painted without them
         from tui.desk import CheckpointDesk
 
         has_home = self._home is not None

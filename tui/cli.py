@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,6 +74,8 @@ def cli(context: click.Context) -> int:
 
     if not has_person():
         raise click.UsageError("Home needs a terminal. Without one: lora-tui demo --plain", context)
+    # What loads until home is painted stays to the end: no garbage is among it.
+    gc.disable()
     from tui.cli_home import show_home
 
     return show_home()

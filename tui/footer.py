@@ -20,6 +20,8 @@ class KeyFooter(Footer):
 
     def __init__(self) -> None:
         super().__init__(compact=True, show_command_palette=False)
+        # Textual's own is empty until a frame later, though what the screen offers is known.
+        self._bindings_ready = True
 
     def compose(self) -> ComposeResult:
         """Keep the ways out, and of the others the first that fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ class HomeScreen(Screen[None]):
         self._show(self._home)
         self._place_cursor()
         self.set_interval(LOOK_SECONDS, self.look_again)
+        # Loading until the first frame may go without, to be sooner done.
+        self.call_after_refresh(self.call_after_refresh, gc.enable)
 
     def on_screen_resume(self) -> None:
         """Look again, as a run may have come back; not before the first frame is up."""

@@ -93,8 +93,8 @@ def red(ground: Ground) -> None:
         night.happen(pressure="red", available_bytes=100_000_000)
         night.finish(process, 3)
     reached = night.of(ev.Ended)[-1].iteration
-    # For what it says, or because it was due just there.
-    assert night.of(ev.CheckpointSaved)[-1].iteration == reached
+    saved = night.of(ev.CheckpointSaved)[-1]
+    assert (saved.reason, saved.iteration) == ("pressure", reached)
     before = [m.words for m in read_report(night.run).moments if m.kind in CAUSED]
     assert re.match("Aborted at .*memory pressure red", before[-1]), before
     night.resume()
@@ -108,8 +108,8 @@ def red(ground: Ground) -> None:
 
 def _meet_a_hog(night: Night, group: MemoryGroup) -> None:
     group.set_limit(HOGGED_BYTES)
-    # Time enough to be red before the guard pauses, which would be waiting then.
-    night.settings["grace_seconds"] = 30
+    # Time to be red before the guard pauses, which would be waiting then; nothing else to save for.
+    night.settings |= {"grace_seconds": 30, "save_every": 1000}
     with hog(group, night.ground.home, *HOG_LEAVES) as take_more:
         process = night.start_odd(group=group, pressure=None)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +26,6 @@ TRIES = 3
 """The best counts: the machine may be busy with something else."""
 PATIENCE = 60
 FIRST_PAINT_SECONDS = 0.8
-BARE = Path(__file__).with_name("bare.py")
-PAIRS, FIRST_PAINT_RATIO = 5, 2.5
-"""What home may take in multiples of the least that Textual can show; measured: 1.7 to 2.2."""
 KEY_SECONDS = 0.2
 CYCLES = 10
 """Times that every key of ``KEYS`` is pressed."""
@@ -55,26 +51,17 @@ def percentile(values: list[float], percent: int) -> float:
 
 
 def test_home_is_painted_at_once(tmp_path: Path) -> None:
-    """In seconds; where Textual alone takes most of those, in multiples of what that takes."""
-    painted = [seconds_to_paint([PROGRAM], tmp_path)]
-    ratios: list[float] = []
-    while len(ratios) < PAIRS and min(painted) > FIRST_PAINT_SECONDS:
-        bare = seconds_to_paint([sys.executable, str(BARE)], tmp_path)
-        painted.append(seconds_to_paint([PROGRAM], tmp_path))
-        ratios.append(painted[-1] / bare)
+    """Measured on two cores: see the printed figures (`pytest -s`)."""
+    painted: list[float] = []
+    while len(painted) < TRIES and min(painted, default=9.0) > FIRST_PAINT_SECONDS:
+        with Screen([PROGRAM], environment(tmp_path)) as screen:
+            # The last line of the page, and the footer below it.
+            screen.wait_for(lambda text: "cores" in text and "quit" in text, PATIENCE)
+            painted.append(time.perf_counter() - screen.started)
+            screen.press("q")
+            assert screen.end(PATIENCE) == 0
     print(f"first paint after {', '.join(f'{seconds:.2f}' for seconds in painted)} s")
-    print(f"in multiples of Textual's own: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    assert min(painted) <= FIRST_PAINT_SECONDS or statistics.median(ratios) <= FIRST_PAINT_RATIO
-
-
-def seconds_to_paint(command: list[str], home: Path) -> float:
-    """Start a program in a terminal, and wait for the last line of its page and for its footer."""
-    with Screen(command, environment(home)) as screen:
-        screen.wait_for(lambda text: "cores" in text and "quit" in text, PATIENCE)
-        seconds = time.perf_counter() - screen.started
-        screen.press("q")
-        assert screen.end(PATIENCE) == 0
-    return seconds
+    assert min(painted) <= FIRST_PAINT_SECONDS
 
 
 @pytest.mark.timeout(5 * PATIENCE)
