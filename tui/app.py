@@ -182,13 +182,14 @@ class LoraTuiApp(LeavingApp):
         self.call_after_refresh(self._begin)
 
     def _new_dashboard(self, run: RunWatch) -> Dashboard:
-        from tui.dashboard import Dashboard  # home is painted without them
-        from tui.desk import CheckpointDesk
+        from tui import dashboard, desk  # home is painted without them
 
-        has_home = self._home is not None
-        self.dashboard = Dashboard(run, has_home=has_home, rings=self.settings.bell)
-        self._desk = self._bench and CheckpointDesk(self.dashboard, self._bench, has_home=has_home)
-        return self.dashboard
+        returns = self._home is not None
+        self.dashboard = board = dashboard.Dashboard(
+            run, has_home=returns, rings=self.settings.bell
+        )
+        self._desk = self._bench and desk.CheckpointDesk(board, self._bench, has_home=returns)
+        return board
 
     def _begin(self) -> None:
         run, dashboard = self.run_watch, self.dashboard
