@@ -182,13 +182,11 @@ class LoraTuiApp(LeavingApp):
         self.call_after_refresh(self._begin)
 
     def _new_dashboard(self, run: RunWatch) -> Dashboard:
-        from tui import dashboard, desk  # home is painted without them
+        from tui.dashboard import Dashboard  # home is painted without them
+        from tui.desk import CheckpointDesk
 
-        returns = self._home is not None
-        self.dashboard = board = dashboard.Dashboard(
-            run, has_home=returns, rings=self.settings.bell
-        )
-        self._desk = self._bench and desk.CheckpointDesk(board, self._bench, has_home=returns)
+        self.dashboard = board = Dashboard(run, has_home=bool(self._home), rings=self.settings.bell)
+        self._desk = self._bench and CheckpointDesk(board, self._bench, has_home=bool(self._home))
         return board
 
     def _begin(self) -> None:
