@@ -95,11 +95,12 @@ class AppriseChannel:
         Raises:
             CannotCallError: when Apprise is not there, or does not know such a URL.
         """
+        # It speaks as it is imported, too.
+        _quieten()
         try:
             apprise: Any = importlib.import_module("apprise")
         except ImportError as error:
             raise CannotCallError(NO_APPRISE) from error
-        _quieten()
         asset = apprise.AppriseAsset(app_id=APP, app_desc=APP, async_mode=False)
         with suppress(Exception):
             self._service = apprise.Apprise.instantiate(self._url, asset=asset)

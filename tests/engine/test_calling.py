@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import socket
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,23 @@ def test_why_it_did_not_go_through_is_said_without_the_address(
         assert why_not(opened(f"{slow.url}?rto=0.2")) == "timed out"
     # Whatever reads the log: nothing of Apprise's own words gets there.
     assert not [r for r in caplog.records if r.name.startswith("apprise")]
+
+
+def test_the_first_use_of_apprise_is_as_quiet_as_the_others() -> None:
+    lines = (
+        "import logging",
+        "from engine.channels import AppriseChannel",
+        "logging.basicConfig(level=logging.DEBUG)",
+        f"AppriseChannel('json://{SECRET}@127.0.0.1/').open()",
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(lines)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert ran.stdout + ran.stderr == ""
 
 
 def test_one_that_never_answers_is_left_behind() -> None:
