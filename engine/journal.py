@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 STEP, HOST, _BEGINNING = b'{"event": "step"', b'{"event": "host"', b'{"event": "started"'
 """How the lines begin that there are thousands of, and that of a process's first."""
 _BLOCK_BYTES = 65_536
-_COUNTED_BYTES = 1 << 20
 _NEWEST_STEPS = 1_000
+_NEWEST_SAMPLES, _SAMPLE_STRIDE = 120, 8
+"""Of an overview's samples: how many of the newest are all there, and one of how many before."""
+_Line = tuple[int, bytes]
+"""Its number, and itself."""
 
 
 class Journal:
@@ -113,7 +117,7 @@ def read_history(path: Path, host_samples: int) -> list[ev.Event]:
     Raises:
         OSError: when the file is there and cannot be read.
     """
-    return list(_read_history(path, _count(path), host_samples))
+    return list(read_details(path, host_samples, _count(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,6 @@ class Count:
     """The whole lines of a journal."""
 
     lines: int
-    steps: int
     hosts: int
 
 
@@ -133,23 +136,36 @@ class Overview:
     count: Count
     """What the journal has, with what was not read."""
     is_whole: bool
-    """Whether no steps were left out."""
+    """Whether nothing was left out."""
 
 
 def read_overview(path: Path, host_samples: int, most_steps: int) -> Overview:
     """Return what ``read_history`` does, but of a long run only so many steps.
 
     They lie evenly over the run, but for the newest, of which none is missing: they are what
-    averages and rates are made of.
+    averages and rates are made of. Of the host's samples some are left out then, too.
 
     Raises:
         OSError: when the file is there and cannot be read.
     """
-    count = _count(path)
-    newest = min(count.steps, _NEWEST_STEPS)
-    stride = -(-(count.steps - newest) // max(1, most_steps - newest))
-    events = list(_read_history(path, count, host_samples, max(1, stride)))
-    return Overview(events, count, stride <= 1)
+    told: list[_Line] = []
+    steps = _Thinned(_NEWEST_STEPS, max(1, most_steps - _NEWEST_STEPS))
+    hosts: deque[_Line] = deque(maxlen=host_samples)
+    lines = samples = 0
+    # Gone through once: it is what a screen waits for.
+    for lines, line in enumerate(_whole_lines(path), 1):
+        if line.startswith(HOST):
+            samples += 1
+            hosts.append((lines, line))
+        elif line.startswith(STEP):
+            steps.add((lines, line))
+        else:
+            told.append((lines, line))
+    is_whole = steps.stride == 1
+    samples_kept = list(hosts) if is_whole else _thin(list(hosts))
+    chosen = sorted((*told, *steps.older, *steps.newest, *samples_kept))
+    events = [event for _, line in chosen if (event := parse_line(line)) is not None]
+    return Overview(events, Count(lines, samples), is_whole)
 
 
 def read_details(path: Path, host_samples: int, count: Count) -> Generator[ev.Event]:
@@ -158,49 +174,55 @@ def read_details(path: Path, host_samples: int, count: Count) -> Generator[ev.Ev
     Raises:
         OSError: when the file is there and cannot be read.
     """
-    return _read_history(path, count, host_samples)
-
-
-def _count(path: Path) -> Count:
-    """Count whole lines, in blocks: line by line takes several times as long."""
-    lines = steps = hosts = 0
-    if not path.exists():
-        return Count(0, 0, 0)
-    with path.open("rb") as file:
-        # Every line begins behind another's end.
-        rest = b"\n"
-        while data := file.read(_COUNTED_BYTES):
-            data = rest + data
-            end = data.rfind(b"\n")
-            lines += data.count(b"\n", 1, end + 1)
-            steps += data.count(b"\n" + STEP, 0, end)
-            hosts += data.count(b"\n" + HOST, 0, end)
-            rest = data[end:]
-    return Count(lines, steps, hosts)
-
-
-def _read_history(
-    path: Path, count: Count, host_samples: int, stride: int = 1
-) -> Generator[ev.Event]:
-    if not count.lines:
-        return
     spare = count.hosts - host_samples
-    older = count.steps - _NEWEST_STEPS
-    at = 0
     for line in _whole_lines(path, count.lines):
         if line.startswith(HOST):
             spare -= 1
             if spare >= 0:
                 continue
-        elif line.startswith(STEP):
-            at += 1
-            if at <= older and at % stride:
-                continue
         if (event := parse_line(line)) is not None:
             yield event
 
 
+class _Thinned:
+    """Of lines that come one by one all of the newest, and of the older ones evenly so many."""
+
+    def __init__(self, newest: int, older: int) -> None:
+        self.newest: deque[_Line] = deque()
+        self.older: list[_Line] = []
+        self.stride = 1
+        """Of how many older lines one is kept."""
+        self._newest_most, self._older_most = newest, older
+        self._older_seen = 0
+
+    def add(self, line: _Line) -> None:
+        self.newest.append(line)
+        if len(self.newest) <= self._newest_most:
+            return
+        aged = self.newest.popleft()
+        if self._older_seen % self.stride == 0:
+            self.older.append(aged)
+        self._older_seen += 1
+        while len(self.older) > self._older_most:
+            del self.older[1::2]
+            self.stride *= 2
+
+
+def _thin(samples: list[_Line]) -> list[_Line]:
+    return samples[:-_NEWEST_SAMPLES:_SAMPLE_STRIDE] + samples[-_NEWEST_SAMPLES:]
+
+
+def _count(path: Path) -> Count:
+    lines = hosts = 0
+    for line in _whole_lines(path):
+        lines += 1
+        hosts += line.startswith(HOST)
+    return Count(lines, hosts)
+
+
 def _whole_lines(path: Path, most: int | None = None) -> Iterator[bytes]:
+    if not path.exists():
+        return
     with path.open("rb") as file:
         for line in islice(file, most):
             if not line.endswith(b"\n"):

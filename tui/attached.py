@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.1
 CONNECT_SECONDS = 1.0
 """Between two tries to reach a process that loads, or has let go of this one."""
-FIRST_STEPS = 4_000
+FIRST_STEPS = 2_000
 """Steps that a long run is shown with at first; the others follow."""
 READ_SECONDS = 0.04
 """How long they are read for between two looks, so that keys never wait for them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -39,6 +40,8 @@ _ASKED: dict[Errand, str] = {
 
 def attach(name: str | None, *, is_read_only: bool = False) -> int:
     """Show the dashboard of a run, whoever trains it; return the exit code."""
+    # What loads and is read for the first screen stays: no garbage is among it.
+    gc.disable()
     from tui.app import LoraTuiApp
     from tui.attached import AttachedRun, WatchedRun
     from tui.cli_dashboard import show_app

@@ -43,6 +43,8 @@ CLOCK_TICKS = 10
 STILL_TICKS = 10
 """The same while the run stands still: only ages of minutes grow then."""
 SETTLE_STEPS = 10_000
+LOADED_SECONDS = 3.0
+"""When a command that loads without searching for garbage begins to: all is drawn by then."""
 MOVE_SHARE = 0.02
 """How much of what the curve shows one key goes back or forth."""
 LEAST_WIDTH, LEAST_HEIGHT = 60, 16
@@ -143,6 +145,7 @@ class Dashboard(SteeringScreen):
 
     def on_mount(self) -> None:
         """Tell the terminal too, except while the shell has it."""
+        self.set_timer(LOADED_SECONDS, gc.enable)
         app = self._own_app
         driver = app._driver  # pyright: ignore[reportPrivateUsage]
         if driver is not None and (app.is_headless or has_terminal()):
@@ -345,7 +348,8 @@ class Dashboard(SteeringScreen):
         """
         steps = len(self.run_watch.whole.steps)
         due = steps - self._settled_steps >= SETTLE_STEPS or (steps and not self._settled_steps)
-        if due and not self._own_app.is_headless:
+        # The first picture does not wait for it.
+        if due and self.loss.can_plot and not self._own_app.is_headless:
             self._settled_steps = steps
             gc.collect()
             gc.freeze()

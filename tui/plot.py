@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
     from tui.scale import Limits
 
 FRAME_ROWS = 2
 """The axis and its labels, below the canvas."""
+_MANUAL = "plotext._doc.doc"
+"""Plotext's manual for its own prompt: putting it together takes three times what the rest does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,17 @@ class Ruler:
 
 
 def load_library() -> ModuleType:
-    """Import plotext, which takes a third of a second the first time."""
-    return import_module("plotext")
+    """Import plotext, the first time without its manual if it can do without."""
+    if "plotext" in sys.modules:
+        return import_module("plotext")
+    manual: Any = sys.modules.setdefault(_MANUAL, ModuleType(_MANUAL))
+    manual.docs = None
+    try:
+        return import_module("plotext")
+    except ImportError:
+        # A version that wants more of it gets it.
+        del sys.modules[_MANUAL]
+        return import_module("plotext")
 
 
 class Plotter:

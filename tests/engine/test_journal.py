@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from engine import events as ev
-from engine import journal
 from engine.journal import (
     Journal,
     JournalReader,
@@ -219,7 +218,26 @@ def test_an_overview_of_a_long_run_has_its_newest_steps_and_a_share_of_the_other
     assert len(of[ev.Evaluated]) == 50
     steps = [event.iteration for event in overview.events if isinstance(event, ev.Step)]
     assert steps[-1_000:] == list(range(4_001, 5_001))
-    assert steps[:-1_000] == list(range(4, 4_001, 4))
+    assert steps[:-1_000] == list(range(1, 4_001, 4))
+    in_turn = [e.iteration for e in overview.events if isinstance(e, ev.Step | ev.Evaluated)]
+    assert in_turn == sorted(in_turn)
+
+
+@pytest.mark.parametrize("length", [1_500, 1_501, 2_999, 6_000])
+def test_an_overview_is_as_fine_as_was_asked(length: int, path: Path) -> None:
+    write(path, [replace(filled(ev.Step), iteration=i) for i in range(length)])
+    overview = read_overview(path, 50, 1_500)
+    assert overview.is_whole == (length == 1_500)
+    assert 1_250 <= len(overview.events) <= 1_500
+
+
+def test_an_overview_of_a_long_run_has_the_newest_samples_and_a_share_of_the_others(
+    path: Path,
+) -> None:
+    write(path, long_run(5_000))
+    hosts = [e.time for e in read_overview(path, 520, 2_000).events if isinstance(e, ev.Host)]
+    assert hosts[-120:] == [float(i) for i in range(4_881, 5_001)]
+    assert hosts[:-120] == [float(i) for i in range(4_481, 4_881, 8)]
 
 
 def test_the_details_are_the_history_up_to_a_line(path: Path) -> None:
@@ -231,15 +249,11 @@ def test_the_details_are_the_history_up_to_a_line(path: Path) -> None:
     assert list(read_details(path, 50, count)) == whole
 
 
-@pytest.mark.parametrize("size", [1, 7, 100, 1 << 20])
-def test_lines_are_counted_wherever_blocks_of_them_end(
-    size: int, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "_COUNTED_BYTES", size)
+def test_lines_that_hold_nothing_are_counted(path: Path) -> None:
     write(path, long_run(100))
     path.write_bytes(path.read_bytes() + b'\n\n{"event": "step"}\n{"event": "host", "ti')
     count = read_overview(path, 10, 10).count
-    assert (count.lines, count.steps, count.hosts) == (2 * 100 + 1 + 3, 101, 100)
+    assert (count.lines, count.hosts) == (2 * 100 + 1 + 3, 100)
 
 
 def test_a_line_cut_short_is_in_no_overview(path: Path) -> None:
