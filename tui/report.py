@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.report import words
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from engine.report.facts import Report
     from tui.controls import RunControls
-    from tui.watch import RunWatch
 
 _BOX_WIDTH, _MOST_PERCENT = 106, 98
 _AROUND = 7
@@ -47,23 +46,6 @@ _GLYPH_STYLES = {
     "●": "$text-success", "▲": "$text-warning", "!": "$text-warning", "‖": "$text-warning",
     "∅": "$text-warning", "↺": "$text-warning", "■": "bold",
 }  # fmt: skip
-
-
-class ReportingScreen(Screen[None]):
-    """A screen of one run that shows its report, once it is over."""
-
-    run_watch: RunWatch
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is something to tell of a run that got as far as its first step."""
-        if action == "report":
-            return self.run_watch.is_over and self.run_watch.whole.started is not None
-        return super().check_action(action, parameters)
-
-    def action_report(self) -> None:
-        """Show the report."""
-        controls = self.run_watch.controls
-        self.app.push_screen(ReportScreen(lambda: facts_of(controls)))  # pyright: ignore[reportUnknownMemberType]
 
 
 def facts_of(controls: RunControls) -> Report:

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from tui.report import ReportingScreen
+from textual.screen import Screen
 
 if TYPE_CHECKING:
     from textual.app import App
 
-    from tui.watch import Request
+    from tui.watch import Request, RunWatch
 
 
-class SteeringScreen(ReportingScreen):
-    """A screen of one run whose keys ask something of it."""
+class SteeringScreen(Screen[None]):
+    """A screen of one run whose keys ask something of it, and show its report once it is over."""
+
+    run_watch: RunWatch
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is something to tell of a run that got as far as its first step."""
+        if action == "report":
+            return self.run_watch.is_over and self.run_watch.whole.started is not None
+        return super().check_action(action, parameters)
+
+    def action_report(self) -> None:
+        """Show the report."""
+        from tui.report import ReportScreen, facts_of  # the dashboard is painted without it
+
+        controls = self.run_watch.controls
+        self.app.push_screen(ReportScreen(lambda: facts_of(controls)))  # pyright: ignore[reportUnknownMemberType]
 
     def draw(self) -> None:
         """Draw everything as it is now."""
