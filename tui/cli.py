@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         click.echo(f"Error: {error}", err=True)
         return FAILED
+    finally:
+        # Not every screen that loads without it gets as far as its first picture.
+        gc.enable()
     return result or 0
 
 
@@ -74,11 +77,15 @@ def cli(context: click.Context) -> int:
 
     if not has_person():
         raise click.UsageError("Home needs a terminal. Without one: lora-tui demo --plain", context)
-    # What loads until home is painted stays to the end: no garbage is among it.
-    gc.disable()
+    _hurry()
     from tui.cli_home import show_home
 
     return show_home()
+
+
+def _hurry() -> None:
+    """Search for no garbage until a screen is painted: what loads for it stays to the end."""
+    gc.disable()
 
 
 def _complete_source(
@@ -125,6 +132,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_run_options
 def demo(settings: tuple[str, ...], run_dir: Path | None, is_plain: bool, is_json: bool) -> int:
     """Train the bundled tiny model on bundled data; needs no network."""
+    _hurry()
     from tui.cli_run import Asked, run
 
     # It is too small to ask anything about.
@@ -166,6 +174,7 @@ def run(
     is_background: bool,
 ) -> int:
     """Train a preset, or a YAML file as mlx_lm.lora takes it."""
+    _hurry()
     from tui.cli_run import Asked
     from tui.cli_run import run as train
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ def run(asked: Asked, output: Output | None) -> int:
     """
     quieten_libraries()
     output = output or ("dashboard" if has_person() else "plain")
+    if output != "dashboard":
+        # Only a screen is in a hurry, and lets it begin again itself.
+        gc.enable()
     if asked.is_resume:
         config, directory, resume = prepare_resume(
             asked.source or None, overrides(asked), asked.run_dir
