@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -143,7 +143,8 @@ def read_overview(path: Path, host_samples: int, most_steps: int) -> Overview:
     """Return what ``read_history`` does, but of a long run only so many steps.
 
     They lie evenly over the run, but for the newest, of which none is missing: they are what
-    averages and rates are made of. Of the host's samples some are left out then, too.
+    averages and rates are made of. A step that stands for some takes as many times its seconds, so
+    that times add up. Of the host's samples some are left out then, too.
 
     Raises:
         OSError: when the file is there and cannot be read.
@@ -165,7 +166,7 @@ def read_overview(path: Path, host_samples: int, most_steps: int) -> Overview:
     samples_kept = list(hosts) if is_whole else _thin(list(hosts))
     chosen = sorted((*told, *steps.older, *steps.newest, *samples_kept))
     events = [event for _, line in chosen if (event := parse_line(line)) is not None]
-    return Overview(events, Count(lines, samples), is_whole)
+    return Overview(_stretched(events), Count(lines, samples), is_whole)
 
 
 def read_details(path: Path, host_samples: int, count: Count) -> Generator[ev.Event]:
@@ -182,6 +183,18 @@ def read_details(path: Path, host_samples: int, count: Count) -> Generator[ev.Ev
                 continue
         if (event := parse_line(line)) is not None:
             yield event
+
+
+def _stretched(events: list[ev.Event]) -> list[ev.Event]:
+    before: int | None = None
+    for at, event in enumerate(events):
+        if isinstance(event, ev.Step):
+            steps = 1 if before is None else event.iteration - before
+            before = event.iteration
+            # A run that went back did nothing in between.
+            if steps > 1:
+                events[at] = replace(event, seconds=steps * event.seconds)
+    return events
 
 
 class _Thinned:

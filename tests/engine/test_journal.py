@@ -240,6 +240,16 @@ def test_an_overview_of_a_long_run_has_the_newest_samples_and_a_share_of_the_oth
     assert hosts[:-120] == [float(i) for i in range(4_481, 4_881, 8)]
 
 
+def test_the_seconds_of_an_overview_add_up(path: Path) -> None:
+    # It went back once: the steps from 2,501 to 3,000 were taken twice.
+    taken = [*range(1, 3_001), *range(2_501, 4_501)]
+    write(path, [replace(filled(ev.Step), iteration=i, seconds=2.0) for i in taken])
+    steps = [e for e in read_overview(path, 50, 2_000).events if isinstance(e, ev.Step)]
+    assert len(steps) < len(taken)
+    assert sum(step.seconds for step in steps) == pytest.approx(2.0 * len(taken), rel=0.01)
+    assert {step.seconds for step in steps[-900:]} == {2.0}
+
+
 def test_the_details_are_the_history_up_to_a_line(path: Path) -> None:
     told = long_run(1_500)
     write(path, told)
