@@ -216,7 +216,7 @@ class _Thinned:
         if self._older_seen % self.stride == 0:
             self.older.append(aged)
         self._older_seen += 1
-        while len(self.older) > self._older_most:
+        if len(self.older) > self._older_most:
             del self.older[1::2]
             self.stride *= 2
 

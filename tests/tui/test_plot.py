@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -10,6 +11,18 @@ from tui import plot
 
 if TYPE_CHECKING:
     import pytest
+
+
+def test_plotext_draws_without_its_manual() -> None:
+    lines = (
+        "import sys",
+        "from tui.plot import Plotter",
+        "Plotter()",
+        "print([name for name in sys.modules if name.startswith('plotext._doc.')])",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "['plotext._doc.doc']\n"
 
 
 def test_a_plotext_that_wants_its_manual_is_imported_with_it(
