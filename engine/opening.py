@@ -11,7 +11,13 @@ from engine.config import dump
 from engine.errors import RunError
 from engine.files import write_text
 from engine.prepare import versions
-from engine.resume import changed_versions, check_config, check_fingerprints, find_point
+from engine.resume import (
+    changed_versions,
+    check_config,
+    check_fingerprints,
+    check_left,
+    find_point,
+)
 from engine.snapshot import restore
 from engine.state import Position
 
@@ -30,7 +36,7 @@ def find_beginning(
     """Find the checkpoint to go on from, and check that it is whole and of this run.
 
     Raises:
-        ConfigError: when the settings make another run.
+        ConfigError: when the settings make another run, or nothing is left to do.
         RunError: when another process trains it, or no checkpoint is whole.
     """
     if resume is None:
@@ -45,7 +51,9 @@ def find_beginning(
         message = "The run had no checkpoint yet, so it begins anew."
         yield ev.Warned(time=time.time(), message=message)
         return None
-    for message in (*point.damaged, *check_config(point.facts, config)):
+    changed = check_config(point.facts, config)
+    check_left(point.facts, config, None if resume.parent else directory.journal_file)
+    for message in (*point.damaged, *changed):
         yield ev.Warned(time=time.time(), message=message)
     return point
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from engine import checkpoint
 from engine.config import RunConfig
 from engine.errors import CheckpointError, ConfigError, DamagedError
+from engine.journal import read_outline
+from engine.view import RunView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +109,7 @@ def check_config(facts: dict[str, Any], config: RunConfig) -> list[str]:
         What changed and may, in words.
 
     Raises:
-        ConfigError: listing what changed and may not, or when nothing is left to train.
+        ConfigError: listing what changed and may not.
     """
     before = _settings(facts)
     now: dict[str, Any] = config.model_dump(mode="json")
@@ -123,13 +125,33 @@ def check_config(facts: dict[str, Any], config: RunConfig) -> list[str]:
             hint="With these it is another run. Start a new one from this run's adapters: "
             "--set resume_adapter_file=…/adapters.safetensors",
         )
-    done = facts["iteration"]
-    if done >= config.iters:
-        raise ConfigError(
-            [f"iters: {done:,} of {config.iters:,} iterations are done"],
-            hint=f"To train on, give more: --set iters={2 * done}",
-        )
     return changed
+
+
+def check_left(facts: dict[str, Any], config: RunConfig, journal: Path | None) -> None:
+    """Check that something is left to do after a checkpoint.
+
+    Args:
+        facts: the checkpoint's.
+        config: the settings to go on with.
+        journal: that of the run that goes on; None when another one begins there.
+
+    Raises:
+        ConfigError: when nothing is. A run that was killed after its last iteration, before it
+            said that it was complete, is still to be tested and ended.
+    """
+    done = facts["iteration"]
+    if done < config.iters:
+        return
+    if done == config.iters and journal is not None:
+        view = RunView()
+        view.apply_all(read_outline(journal))
+        if view.status != "completed":
+            return
+    raise ConfigError(
+        [f"iters: {done:,} of {config.iters:,} iterations are done"],
+        hint=f"To train on, give more: --set iters={2 * done}",
+    )
 
 
 def check_fingerprints(facts: dict[str, Any], now: dict[str, str]) -> list[str]:

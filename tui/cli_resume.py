@@ -10,7 +10,7 @@ from engine.config import load_config, validate
 from engine.errors import ConfigError, DamagedError
 from engine.lock import check_free
 from engine.model_files import check_model
-from engine.resume import Resume, check_config
+from engine.resume import Resume, check_config, check_left
 from engine.runs import RunDirectory, check_writable, find_run, new_run_path, short_name
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def prepare_resume(
     facts = _newest_facts(source, iteration, config.iters)
     if facts is not None:
         check_config(facts, config)
+        check_left(facts, config, source.journal_file if iteration is None else None)
     if iteration is None:
         return config, source, Resume(source.adapters)
     path = run_dir or new_run_path(config.name or short_name(source.name))

@@ -84,6 +84,23 @@ def test_what_is_done_is_not_done_again(whole: Path, home: Path) -> None:
     assert "--set iters=120" in outcome.err
 
 
+def test_a_run_killed_before_it_said_that_it_was_complete_ends(
+    whole: Path, home: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    journal = copy / "events.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if '{"event": "ended"' not in line]
+    assert len(kept) == len(lines) - 1
+    journal.write_text("".join(kept), encoding="utf-8")
+    outcome = run("run", "--resume", str(copy), "--json", home=home)
+    assert outcome.code == 0, outcome.err
+    assert started(outcome)["iteration"] == 60
+    assert [event for event in outcome.events if event["event"] == "step"] == []
+    assert outcome.events[-1]["status"] == "completed"
+    assert adapters(copy) == adapters(whole)
+
+
 def test_a_damaged_end_is_trained_again(whole: Path, home: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(whole, tmp_path / "copy")
     (copy / "adapters" / "0000060_adapters.safetensors").unlink()

@@ -15,7 +15,7 @@ from engine.config import RunConfig
 from engine.errors import ConfigError, RunBusyError
 from engine.journal import read_journal
 from engine.lock import RunLock, is_held
-from engine.resume import FREE, MADE_OF, Resume, check_config, find_point
+from engine.resume import FREE, MADE_OF, Resume, check_config, check_left, find_point
 from engine.runs import RunDirectory, summarise, token_cache
 from engine.session import Session
 from engine.view import RunView
@@ -280,8 +280,45 @@ def test_settings_that_make_another_run_are_all_named(workshop: Workshop, run: F
     assert error.value.problems == ("batch_size: 4 → 2", "learning_rate: 0.001 → 1.0")
     free = LENGTHENED | {"iters": 9, "micro_batch_size": 1, "memory_budget_bytes": 10**9}
     assert len(check_config(facts, workshop.config(**free))) == 3
+
+
+def test_what_is_done_is_not_done_again(workshop: Workshop, run: Finished) -> None:
+    facts = checkpoint.read_facts(run.directory.adapters, 7)
+    config, journal = workshop.config(**LENGTHENED), run.directory.journal_file
     with pytest.raises(ConfigError, match="7 of 7 iterations are done"):
-        check_config(facts, workshop.config(**LENGTHENED))
+        check_left(facts, config, journal)
+    check_left(facts, workshop.config(**LENGTHENED | {"iters": 8}), journal)
+    killed = killed_at(run.directory, 7, workshop.folder / "killed")
+    journal = RunDirectory(killed).journal_file
+    check_left(facts, config, journal)
+    for shorter, begun in ((6, journal), (7, None)):
+        with pytest.raises(ConfigError, match=f"7 of {shorter} iterations are done"):
+            check_left(facts, workshop.config(**LENGTHENED | {"iters": shorter}), begun)
+
+
+def test_a_run_killed_after_its_last_iteration_is_tested_and_ends(workshop: Workshop) -> None:
+    data = shutil.copytree(workshop.data, workshop.folder / "tested")
+    shutil.copyfile(data / "valid.jsonl", data / "test.jsonl")
+    settings: dict[str, Any] = LENGTHENED | {"data": str(data), "test": True, "val_batches": 2}
+    whole = workshop.run(**settings)
+    assert whole.ended.status == "completed"
+    killed = killed_at(whole.directory, 7, workshop.folder / "killed")
+    journal = RunDirectory(killed).journal_file
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '{"event": "tested"' not in line))
+    assert summarise(RunDirectory(killed)).status == "interrupted"
+    session = go_on(workshop, killed, **settings)
+    assert (session.exit_code, session.error) == (0, None)
+    assert [e for e in session.events if isinstance(e, ev.Step)] == []
+    views = [RunView(), RunView()]
+    for view, path in zip(views, (whole.directory.path, killed), strict=True):
+        view.apply_all(read_journal(RunDirectory(path).journal_file))
+    tested = [view.tested.test_loss if view.tested else None for view in views]
+    assert tested[0] is not None
+    assert tested[0] == tested[1]
+    assert [view.status for view in views] == ["completed", "completed"]
+    assert [e.val_loss for e in views[0].evaluations] == [e.val_loss for e in views[1].evaluations]
+    assert weights(killed) == whole.weights
 
 
 def test_of_every_setting_it_is_known_whether_it_may_change() -> None:
