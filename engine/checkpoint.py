@@ -118,10 +118,16 @@ def mark_best(folder: Path, iteration: int) -> None:
     Raises:
         CheckpointError: when it cannot be written.
     """
-    try:
-        _link(folder / checkpoint_name(iteration), folder / BEST)
-    except OSError as error:
-        raise _failed(folder, error, 0) from error
+    _mark(folder, iteration, BEST)
+
+
+def mark_latest(folder: Path, iteration: int) -> None:
+    """Make a checkpoint's adapters ``adapters.safetensors``.
+
+    Raises:
+        CheckpointError: when it cannot be written.
+    """
+    _mark(folder, iteration, LATEST)
 
 
 def iterations(folder: Path) -> list[int]:
@@ -218,7 +224,6 @@ def adopt(source: Path, iteration: int, folder: Path) -> None:
         with appearing_folder(target) as temporary:
             for path in state.iterdir():
                 _link_or_copy(path, temporary / path.name)
-        _link(folder / checkpoint_name(iteration), folder / LATEST)
     except OSError as error:
         raise _failed(folder, error, 0) from error
 
@@ -293,6 +298,13 @@ def _place(folder: Path, iteration: int, name: str) -> Path:
 def _checksum_of(facts: dict[str, Any]) -> str:
     text = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _mark(folder: Path, iteration: int, name: str) -> None:
+    try:
+        _link(folder / checkpoint_name(iteration), folder / name)
+    except OSError as error:
+        raise _failed(folder, error, 0) from error
 
 
 def _link(source: Path, destination: Path) -> None:

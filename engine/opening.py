@@ -6,7 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from engine import events as ev
-from engine.checkpoint import adopt, checkpoint_name, clean, write_adapter_config
+from engine.checkpoint import (
+    adopt,
+    checkpoint_name,
+    clean,
+    mark_best,
+    mark_latest,
+    write_adapter_config,
+)
 from engine.config import dump
 from engine.errors import RunError
 from engine.files import write_text
@@ -108,6 +115,19 @@ def create(state: State, claim: Callable[[], None], point: Point | None) -> None
             "Free space there, or set LORA_TUI_HOME to another folder.",
         ) from error
     write_adapter_config(directory.adapters, config)
+    if point is not None:
+        _take(state, point)
+
+
+def _take(state: State, point: Point) -> None:
+    """Make the checkpoint that a run goes on from the latest in its folder, and the best if it is.
+
+    A process that was killed while it saved may not have come so far.
+    """
+    folder, iteration = state.directory.adapters, point.iteration
     # A forked run does not need its parent any more.
-    if point is not None and point.folder != directory.adapters:
-        adopt(point.folder, point.iteration, directory.adapters)
+    if point.folder != folder:
+        adopt(point.folder, iteration, folder)
+    mark_latest(folder, iteration)
+    if state.position.best_iteration == iteration:
+        mark_best(folder, iteration)

@@ -19,7 +19,7 @@ from engine.errors import CheckpointError, DiskFullError
 from engine.prepare import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from engine.checkpoint import Snapshot
     from engine.config import RunConfig
@@ -132,13 +132,35 @@ def write(folder: Path, taken: Snapshot, config: RunConfig, best: int) -> Writte
         removed = checkpoint.prune(folder, kept | {taken.iteration})
     except OSError as error:
         warning = f"Old checkpoints could not be deleted: {error}"
+    warning = _publish(folder, config) or warning
+    seconds = time.perf_counter() - began
+    return Written(path, path.stat().st_size, seconds, tuple(removed), warning)
+
+
+def _publish(folder: Path, config: RunConfig) -> str:
+    """Copy the latest adapters to where they were asked for, if so; return what went wrong."""
     if config.adapter_path:
         try:
             checkpoint.publish(folder, Path(config.adapter_path).expanduser())
         except CheckpointError as error:
-            warning = f"adapter_path: {error.message}"
-    seconds = time.perf_counter() - began
-    return Written(path, path.stat().st_size, seconds, tuple(removed), warning)
+            return f"adapter_path: {error.message}"
+    return ""
+
+
+def finish_saving(state: State, past: Iterable[ev.Event]) -> Iterator[ev.Event]:
+    """Finish what a process began that was killed before it said that it had saved.
+
+    Args:
+        state: the run, put back to its newest checkpoint.
+        past: what its journal has.
+    """
+    saved = state.saver.newest
+    told = (e.iteration for e in past if isinstance(e, ev.CheckpointSaved))
+    if saved is None or saved.iteration in told:
+        return
+    if warning := _publish(state.directory.adapters, state.prepared.config):
+        yield ev.Warned(time=time.time(), message=warning)
+    yield replace(saved, reason=reason_to_save(state) or saved.reason)
 
 
 def reason_to_save(state: State) -> ev.CheckpointReason | None:

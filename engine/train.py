@@ -20,7 +20,7 @@ from engine.opening import create, find_beginning, go_to, restore_run
 from engine.prepare import eager_on_cpu, eta_of, memory_limits, prepare, started
 from engine.probe import probe
 from engine.resume import Resume, find_point
-from engine.saving import Saver, at_once, reason_to_save, save, settle
+from engine.saving import Saver, at_once, finish_saving, reason_to_save, save, settle
 from engine.state import State
 from engine.step import StepInterrupted, run_step
 from engine.trouble import TroubleWatch, told
@@ -86,6 +86,8 @@ def train(
         past = () if parent or resume is None else read_history(directory.journal_file, 0)
         watch = TroubleWatch((*past, begun))
         yield begun
+        if not parent:
+            yield from finish_saving(state, past)
         if config.resume_adapter_file and point is None:
             message = (
                 f"Begins with the weights of {config.resume_adapter_file}. This is no resume: "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.checkpoint import state_name
 from engine.config import validate
 from engine.journal import read_journal
 from engine.lock import is_held
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 LOOK_SECONDS = 0.002
+LATE_SECONDS = 0.03
+"""How long a run may go on after its last checkpoint appeared before it is killed at its end."""
 COMPARED = (
     "adapters.safetensors",
     "best.safetensors",
@@ -83,12 +87,14 @@ class Yard:
         self.random = random.Random(seed)
         self._model = make_tiny_model(folder / "model")
         self._data = make_tiny_data(folder / "data")
+        # As for the command line's runs: with another number of threads the last digits differ.
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.e2e.preloaded"])
         self._count = 0
         whole = self.new()
         process = self.start(whole)
-        self._wait_for(whole, process)
+        self._wait_for(whole.journal_file, process)
         began = time.monotonic()
         process.join(PATIENCE)
         self.seconds = time.monotonic() - began
@@ -119,11 +125,15 @@ class Yard:
         process.start()
         return process
 
-    def kill(self, run: RunDirectory) -> bool:
-        """Kill a run at a random moment; return whether it was still going on."""
+    def kill(self, run: RunDirectory, *, is_late: bool = False) -> bool:
+        """Kill a run at a random moment, or in its last ones; return whether it still went on."""
         process = self.start(run)
-        self._wait_for(run, process)
-        process.join(self.random.uniform(0, self.seconds))
+        if is_late:
+            self._wait_for(run.adapters / state_name(SETTINGS["iters"]), process)
+            process.join(self.random.uniform(0, LATE_SECONDS))
+        else:
+            self._wait_for(run.journal_file, process)
+            process.join(self.random.uniform(0, self.seconds))
         was_alive = process.is_alive()
         process.kill()
         process.join(PATIENCE)
@@ -155,11 +165,11 @@ class Yard:
         left = [path.name for path in run.adapters.glob(".tmp-*")]
         return sums | {"curve": repr(curve), "status": view.status, "left over": repr(left)}
 
-    def _wait_for(self, run: RunDirectory, process: ForkServerProcess) -> None:
+    def _wait_for(self, path: Path, process: ForkServerProcess) -> None:
         until = time.monotonic() + PATIENCE
-        while not run.journal_file.exists():
+        while not path.exists():
             if time.monotonic() > until or not process.is_alive():
-                raise RuntimeError(f"{run.path} never began")
+                raise RuntimeError(f"{path} never came")
             time.sleep(LOOK_SECONDS)
 
 
@@ -173,12 +183,12 @@ def _train(config: RunConfig, path: Path, resume: bool) -> None:
     raise SystemExit(session.exit_code)
 
 
-def kill_some(yard: Yard, count: int, *, most_kills: int = 1) -> Tally:
+def kill_some(yard: Yard, count: int, *, most_kills: int = 1, is_late: bool = False) -> Tally:
     """Kill runs with SIGKILL, each up to a few times, and resume them."""
     tally = Tally()
     for _ in range(count):
         run = yard.new()
-        tally.interrupted += yard.kill(run)
+        tally.interrupted += yard.kill(run, is_late=is_late)
         for _ in range(most_kills - 1):
             process = yard.start(run, resume=True)
             process.join(yard.random.uniform(0, yard.seconds))
@@ -249,9 +259,7 @@ def main() -> None:
     """Interrupt as many runs as asked, and print a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument(
-        "--signals", type=int, default=20, help="of each signal, and closed terminals"
-    )
+    parser.add_argument("--signals", type=int, default=20, help="of each other kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most-kills", type=int, default=1, help="of one run")
     options = parser.parse_args()
@@ -259,6 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         yard = Yard(Path(folder), options.seed)
         kinds = [("SIGKILL", lambda: kill_some(yard, options.kills, most_kills=options.most_kills))]
+        kinds.append(("SIGKILL at the end", lambda: kill_some(yard, options.signals, is_late=True)))
         kinds += [(name, lambda n=name: signal_some(yard, options.signals, n)) for name in SIGNALS]
         kinds.append(("closed terminal", lambda: close_some(yard, options.signals)))
         for name, interrupt in kinds:

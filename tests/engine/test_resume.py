@@ -321,6 +321,36 @@ def test_a_run_killed_after_its_last_iteration_is_tested_and_ends(workshop: Work
     assert weights(killed) == whole.weights
 
 
+def test_a_run_killed_while_it_saved_has_all_of_it_in_place(workshop: Workshop) -> None:
+    """Between the checkpoint's folder, which appears at once, and what follows on it."""
+    settings: dict[str, Any] = LENGTHENED | {"val_batches": 2, "steps_per_eval": 3}
+    whole = workshop.run(**settings)
+    best = [e.iteration for e in whole.of(ev.Evaluated) if e.best][-1]
+    assert best == 7
+    killed = RunDirectory(killed_at(whole.directory, best, workshop.folder / "killed"))
+    latest, better = (killed.adapters / f"{name}.safetensors" for name in ("adapters", "best"))
+    shutil.copyfile(killed.adapters / checkpoint.checkpoint_name(3), latest)
+    shutil.copyfile(latest, better)
+    said = [e for e in whole.events if not isinstance(e, ev.Ended)]
+    said = [e for e in said if not isinstance(e, ev.CheckpointSaved) or e.iteration < best]
+    killed.journal_file.write_text("".join(f"{ev.to_json(e)}\n" for e in said))
+    published = workshop.folder / "published"
+    go_on(workshop, killed.path, **settings | {"adapter_path": str(published)})
+    view = RunView()
+    view.apply_all(read_journal(killed.journal_file))
+    assert [(c.iteration, c.reason) for c in view.checkpoints] == [
+        (3, "scheduled"), (6, "scheduled"), (7, "final"),
+    ]  # fmt: skip
+    assert latest.read_bytes() == better.read_bytes() == whole.weights
+    assert (published / "adapters.safetensors").read_bytes() == whole.weights
+
+
+def test_a_checkpoint_that_was_told_is_not_told_again(workshop: Workshop, run: Finished) -> None:
+    killed = killed_at(run.directory, 6, workshop.folder / "killed")
+    session = go_on(workshop, killed, **LENGTHENED)
+    assert [e.iteration for e in session.events if isinstance(e, ev.CheckpointSaved)] == [7]
+
+
 def test_of_every_setting_it_is_known_whether_it_may_change() -> None:
     kinds = (FREE, frozenset(MADE_OF), OTHER_RUN)
     assert frozenset().union(*kinds) == frozenset(RunConfig.model_fields)
