@@ -90,17 +90,17 @@ class Callbacks:
             for listener in self._listeners:
                 listener.call(name, dict(info))
 
-    def close(self, log_file: Path | None = None, seconds: float = END_SECONDS) -> list[str]:
+    def close(self, log_file: Path | None = None, seconds: float | None = None) -> list[str]:
         """Wait until everything is told, but no longer than this.
 
         Args:
             log_file: gets what went wrong, as no event follows a run's end.
-            seconds: how long.
+            seconds: how long; None means ``END_SECONDS``.
 
         Returns:
             What went wrong.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + (END_SECONDS if seconds is None else seconds)
         for listener in self._listeners:
             listener.close(max(0.0, until - time.monotonic()))
         problems = self._problems()

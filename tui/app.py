@@ -145,8 +145,8 @@ class LoraTuiApp(LeavingApp):
 
     def on_checkpoints_pane_asked(self, event: CheckpointsPane.Asked) -> None:
         """Do what somebody wants done with a checkpoint."""
-        if self._desk is not None:
-            self.run_worker(self._desk.act(event.act, event.saved), group="desk", exclusive=True)
+        if desk := self._desk:
+            self.run_worker(partial(desk.act, event.act, event.saved), group="desk", exclusive=True)
 
     def on_dashboard_abort_asked(self) -> None:
         """Stop the run, once the person is sure."""

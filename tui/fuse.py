@@ -56,7 +56,7 @@ class FuseScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Begin."""
-        self.run_worker(self._fuse(), exit_on_error=False)
+        self.run_worker(self._fuse, exit_on_error=False)
 
     async def on_unmount(self) -> None:
         """Leave no process behind."""

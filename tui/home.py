@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Horizontal, Vertical
@@ -141,7 +142,9 @@ class HomeScreen(Screen[None]):
     def look_again(self) -> None:
         """Look at runs, presets and machine in the background, unless nobody sees them."""
         if self._doors is not None and self._doors.look is not None and self.is_current:
-            self.run_worker(self._look(self._doors.look), group="look", exclusive=True)
+            look = partial(self._look, self._doors.look)
+            # Uncalled: the next look may take this one's place before it begins.
+            self.run_worker(look, group="look", exclusive=True)
 
     async def _look(self, look: Callable[[], HomeData]) -> None:
         try:
@@ -239,7 +242,7 @@ class HomeScreen(Screen[None]):
         elif (preset := self._preset) is None or preset.fits is not False:
             self.post_message(self.PresetChosen(event.option_id or ""))
         else:
-            self.run_worker(self._start_misfit(preset), group="start", exclusive=True)
+            self.run_worker(partial(self._start_misfit, preset), group="start", exclusive=True)
 
     async def _start_misfit(self, preset: PresetLine) -> None:
         """Ask before a preset is started that does not fit."""
@@ -353,7 +356,7 @@ class HomeScreen(Screen[None]):
     def action_delete_run(self) -> None:
         """Delete the highlighted run, once the person is sure."""
         if (run := self._run) is not None:
-            self.run_worker(self._delete(run), group="delete", exclusive=True)
+            self.run_worker(partial(self._delete, run), group="delete", exclusive=True)
 
     async def _delete(self, run: RunLine) -> None:
         if self._doors is None or (records := self._doors.records) is None:

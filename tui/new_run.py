@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -135,7 +136,7 @@ class NewRunScreen(Screen[Drafted | None]):
     def _begin(self, draft: Draft | None) -> None:
         self._outlook = None
         self._say_planning()
-        self.run_worker(self._fill(draft), group="plan", exclusive=True)
+        self.run_worker(partial(self._fill, draft), group="plan", exclusive=True)
 
     async def _fill(self, draft: Draft | None) -> None:
         draft = draft or await asyncio.to_thread(self._planner.begin, self._preset)
@@ -174,7 +175,7 @@ class NewRunScreen(Screen[Drafted | None]):
         self.focus_next()
 
     def _plan_again(self) -> None:
-        self.run_worker(self._plan(), group="plan", exclusive=True)
+        self.run_worker(self._plan, group="plan", exclusive=True)
 
     async def _plan(self) -> None:
         draft = self._draft
@@ -225,7 +226,7 @@ class NewRunScreen(Screen[Drafted | None]):
     def action_fit(self) -> None:
         """Change as little as is needed to fit."""
         if self._draft is not None:
-            self.run_worker(self._fit(self._draft), group="plan", exclusive=True)
+            self.run_worker(partial(self._fit, self._draft), group="plan", exclusive=True)
 
     async def _fit(self, draft: Draft) -> None:
         try:
@@ -240,7 +241,7 @@ class NewRunScreen(Screen[Drafted | None]):
 
     def action_start(self) -> None:
         """Start it, unless something has to be corrected first."""
-        self.run_worker(self._start(), group="plan", exclusive=True)
+        self.run_worker(self._start, group="plan", exclusive=True)
 
     async def _start(self) -> None:
         if self._typing is not None:

@@ -93,7 +93,7 @@ class ReportScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Read the report aside."""
-        self.run_worker(self._fill(), exclusive=True)
+        self.run_worker(self._fill, exclusive=True)
 
     def on_resize(self) -> None:
         """Wrap anew."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine import callbacks as callbacks_module
 from engine import events as ev
 from engine.callbacks import LIMIT_SECONDS, Callbacks
 from engine.config import validate
@@ -207,7 +208,9 @@ def test_trackio_has_the_journals_numbers(
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wandb without a network, and without words."""
+    """Wandb without a network, without words, and with all the time that it needs to begin."""
+    monkeypatch.setattr(callbacks_module, "LIMIT_SECONDS", PATIENCE)
+    monkeypatch.setattr(callbacks_module, "END_SECONDS", PATIENCE)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
 
@@ -216,6 +219,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("offline")
 def test_wandb_has_the_journals_numbers(workshop: Workshop) -> None:
     run = finish(workshop.session(report_to="wandb", iters=4, steps_per_report=1))
+    log = run.directory.log_file
+    assert "not told" not in (log.read_text() if log.exists() else "")
     assert not [event for event in run.of(ev.Warned) if "wandb" in event.message]
     (file,) = run.directory.path.rglob("*.wandb")
     assert wandb_history(file) == losses_in(run)

@@ -56,9 +56,10 @@ class Finished:
 
     @property
     def calls(self) -> list[str]:
-        """What a person was called about, in order."""
+        """What a person was called about, in order; that it became late, a busy machine decides."""
         worth = Callworthy("run")
-        return [call.kind for event in self.events for call in worth.hear(event)]
+        told = [call.kind for event in self.events for call in worth.hear(event)]
+        return [kind for kind in told if kind != "late"]
 
     @property
     def losses(self) -> list[float]:

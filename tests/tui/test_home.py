@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import warnings
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -360,3 +362,17 @@ def test_days_are_told_as_people_do() -> None:
     assert day(START - 8 * DAY, START) == "13 Sep"
     assert day(START - 400 * DAY, START) == "17 Aug 2025"
     assert max(len(day(START - n * 40_000, START)) for n in range(1000)) <= 11
+
+
+@pytest.mark.asyncio
+async def test_a_look_that_another_replaces_before_it_begins_is_not_missed() -> None:
+    async with at_home(World()) as seen:
+        assert isinstance(seen.app.screen, HomeScreen)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                seen.app.screen.look_again()
+            while len(seen.app.workers):
+                await seen.pilot.pause()
+            gc.collect()
+        assert [str(each.message) for each in warned] == []
