@@ -142,9 +142,8 @@ class HomeScreen(Screen[None]):
     def look_again(self) -> None:
         """Look at runs, presets and machine in the background, unless nobody sees them."""
         if self._doors is not None and self._doors.look is not None and self.is_current:
-            look = partial(self._look, self._doors.look)
             # Uncalled: the next look may take this one's place before it begins.
-            self.run_worker(look, group="look", exclusive=True)
+            self.run_worker(partial(self._look, self._doors.look), group="look", exclusive=True)
 
     async def _look(self, look: Callable[[], HomeData]) -> None:
         try:
