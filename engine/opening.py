@@ -59,7 +59,7 @@ def find_beginning(
         yield ev.Warned(time=time.time(), message=message)
         return None
     changed = check_config(point.facts, config)
-    check_left(point.facts, config, None if resume.parent else directory.journal_file)
+    check_left(point.facts, config, None if resume.parent else directory)
     for message in (*point.damaged, *changed):
         yield ev.Warned(time=time.time(), message=message)
     return point

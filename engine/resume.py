@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from engine import checkpoint
 from engine.config import RunConfig
 from engine.errors import CheckpointError, ConfigError, DamagedError
-from engine.journal import read_outline
-from engine.view import RunView
+from engine.runs import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from engine.runs import RunDirectory
 
 FREE = frozenset(
     {
@@ -128,13 +129,13 @@ def check_config(facts: dict[str, Any], config: RunConfig) -> list[str]:
     return changed
 
 
-def check_left(facts: dict[str, Any], config: RunConfig, journal: Path | None) -> None:
+def check_left(facts: dict[str, Any], config: RunConfig, run: RunDirectory | None) -> None:
     """Check that something is left to do after a checkpoint.
 
     Args:
         facts: the checkpoint's.
         config: the settings to go on with.
-        journal: that of the run that goes on; None when another one begins there.
+        run: the one that goes on; None when another one begins there.
 
     Raises:
         ConfigError: when nothing is. A run that was killed after its last iteration, before it
@@ -143,11 +144,8 @@ def check_left(facts: dict[str, Any], config: RunConfig, journal: Path | None) -
     done = facts["iteration"]
     if done < config.iters:
         return
-    if done == config.iters and journal is not None:
-        view = RunView()
-        view.apply_all(read_outline(journal))
-        if view.status != "completed":
-            return
+    if done == config.iters and run is not None and summarise(run).status != "completed":
+        return
     raise ConfigError(
         [f"iters: {done:,} of {config.iters:,} iterations are done"],
         hint=f"To train on, give more: --set iters={2 * done}",

@@ -50,7 +50,7 @@ def prepare_resume(
     facts = _newest_facts(source, iteration, config.iters)
     if facts is not None:
         check_config(facts, config)
-        check_left(facts, config, source.journal_file if iteration is None else None)
+        check_left(facts, config, source if iteration is None else None)
     if iteration is None:
         return config, source, Resume(source.adapters)
     path = run_dir or new_run_path(config.name or short_name(source.name))

@@ -284,14 +284,13 @@ def test_settings_that_make_another_run_are_all_named(workshop: Workshop, run: F
 
 def test_what_is_done_is_not_done_again(workshop: Workshop, run: Finished) -> None:
     facts = checkpoint.read_facts(run.directory.adapters, 7)
-    config, journal = workshop.config(**LENGTHENED), run.directory.journal_file
+    config = workshop.config(**LENGTHENED)
     with pytest.raises(ConfigError, match="7 of 7 iterations are done"):
-        check_left(facts, config, journal)
-    check_left(facts, workshop.config(**LENGTHENED | {"iters": 8}), journal)
-    killed = killed_at(run.directory, 7, workshop.folder / "killed")
-    journal = RunDirectory(killed).journal_file
-    check_left(facts, config, journal)
-    for shorter, begun in ((6, journal), (7, None)):
+        check_left(facts, config, run.directory)
+    check_left(facts, workshop.config(**LENGTHENED | {"iters": 8}), run.directory)
+    killed = RunDirectory(killed_at(run.directory, 7, workshop.folder / "killed"))
+    check_left(facts, config, killed)
+    for shorter, begun in ((6, killed), (7, None)):
         with pytest.raises(ConfigError, match=f"7 of {shorter} iterations are done"):
             check_left(facts, workshop.config(**LENGTHENED | {"iters": shorter}), begun)
 
